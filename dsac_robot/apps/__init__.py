@@ -1,0 +1,1 @@
+"""The dsac-robot command: arguments, wiring, progress, reports."""

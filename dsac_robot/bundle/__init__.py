@@ -1,0 +1,1 @@
+"""What is shipped: the card, its signature and the runtime that executes the networks."""

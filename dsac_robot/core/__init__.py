@@ -1,0 +1,1 @@
+"""Decisions and value types, pure: the standard library and numpy only."""

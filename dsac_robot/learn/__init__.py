@@ -1,0 +1,1 @@
+"""Learning: DSAC-T, offline learners, export. The only room that uses torch."""

@@ -1,0 +1,1 @@
+"""The simulated robot: worlds, sensors, tasks, Gymnasium environments and the ROS bridge."""
