@@ -4,7 +4,7 @@ import sys
 from importlib.metadata import distributions
 
 HEADER = """\
-# The versions that the tests ran with, on Python {major}.{minor}. Made by `make pin` from .venv; setup.py holds lower bounds.
+# The versions that the tests ran with, on Python {major}.{minor}. Made by `make pin`; setup.py holds lower bounds.
 # torch carries no local version: pip prefers a +cpu wheel of the same release where its indexes offer one.
 """
 OWN_NAME = "dsac_robot"
