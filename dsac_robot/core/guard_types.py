@@ -1,0 +1,83 @@
+"""What goes into and out of the guard's ``step``. Frozen values; nothing here decides anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsac_robot.core.params import param
+from dsac_robot.core.reasons import Level, OodLevel, Reason
+from dsac_robot.core.values import Command, Odom, Scan
+
+
+@dataclass(frozen=True)
+class GuardParams:
+    """The guard's parameters. ``brake_mps2``, speed and acceleration limits come from the robot description."""
+
+    period_s: float = param(0.02, unit="s", low=0.005, high=0.1, help="cmd_vel is published at this period, always")
+    reaction_s: float = param(
+        0.10, unit="s", low=0.01, high=1.0, help="at least p99 of scan age + guard period + actuation delay"
+    )
+    obstacle_speed_mps_max: float = param(0.5, unit="m/s", low=0.0, high=3.0, help="obstacles move no faster")
+    margin_m: float = param(0.03, unit="m", low=0.0, high=1.0, help="kept around the footprint (noise, model error)")
+    command_timeout_s: float = param(0.25, unit="s", low=0.05, high=2.0, help="age at which a policy command is stale")
+    teleop_timeout_s: float = param(
+        0.3, unit="s", low=0.05, high=2.0, help="dead-man: teleop commands older than this stop"
+    )
+    scan_timeout_s: float = param(0.15, unit="s", low=0.02, high=2.0, help="age at which a scan is stale")
+    odom_timeout_s: float = param(0.15, unit="s", low=0.02, high=2.0, help="age at which odometry is stale")
+    ood_timeout_s: float = param(
+        0.15, unit="s", low=0.02, high=2.0, help="a command without a verdict by then is an alarm"
+    )
+    future_tolerance_s: float = param(
+        0.02, unit="s", low=0.0, high=0.5, help="stamps farther in the future are a fault"
+    )
+    frozen_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="identical scans for so long, while moving")
+    frozen_motion_m: float = param(
+        0.05, unit="m", low=0.001, high=1.0, help="odometry motion that a frozen scan denies"
+    )
+    blank_is_fault: bool = param(True, unit="", help="a scan without any return is a fault; false on open ground")
+    caution_speed_mps: float = param(0.5, unit="m/s", low=0.0, high=5.0, help="speed limit while the monitor cautions")
+    min_dwell_s: float = param(0.3, unit="s", low=0.0, high=5.0, help="a stop lasts at least so long")
+    require_verdict: bool = param(True, unit="", help="commands need the monitor's verdict; false only without monitor")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the monitor said of the command stamped ``judged_stamp_ns``."""
+
+    stamp_ns: int
+    judged_stamp_ns: int
+    level: OodLevel
+    reason: Reason = Reason.NONE
+    score: float = 0.0
+    caution_threshold: float = 0.0
+    alarm_threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class GuardInput:
+    """All that one step of the guard may look at. The newest of each; None where nothing has come yet."""
+
+    now_ns: int  # ROS time
+    scan: Scan | None = None
+    odom: Odom | None = None
+    command: Command | None = None  # the policy's newest
+    verdict: Verdict | None = None  # the monitor's newest
+    teleop: Command | None = None
+    enabled: bool = True
+    stop_requested: bool = False  # ~/stop was called since the last step
+    reset_requested: bool = False  # ~/reset was called since the last step
+    contact: bool = False  # the bumper touches
+    clock_lost: bool = False  # sim time stands still (judged by the steady clock, in the node)
+    fault: Reason = Reason.NONE  # what only the node can see: wrong frame, second publisher, …
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is sent, who is in command, why, and the numbers that made it so."""
+
+    speed_mps: float
+    yaw_rate_radps: float
+    level: Level
+    reason: Reason
+    numbers: tuple[tuple[str, float], ...] = ()

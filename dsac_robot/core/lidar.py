@@ -1,0 +1,46 @@
+"""What a range means, and where returns are: the one place that reads REP-117."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dsac_robot.core.robot import Lidar
+from dsac_robot.core.values import Floats, Floats32
+
+Mask = npt.NDArray[np.bool_]
+
+
+def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
+    """Distance that each beam shows to be free, and whether the beam is valid (REP-117).
+
+    +inf and anything beyond ``range_max_m`` are no return: free to ``range_max_m``. -inf and ranges between 0 and
+    ``range_min_m`` are too close: 0. NaN and negative ranges are invalid; exactly 0 is as ``zero_means`` says.
+    Invalid beams have distance 0. # (B,) float32 -> (B,) float32, (B,) bool
+    """
+    ranges = np.asarray(ranges_m, np.float32)
+    with np.errstate(invalid="ignore"):
+        valid = (ranges > 0.0) | (ranges == -np.inf)
+        free = np.where(ranges >= lidar.range_min_m, np.minimum(ranges, np.float32(lidar.range_max_m)), np.float32(0.0))
+    if lidar.zero_means == "no_return":
+        zero = ranges == 0.0
+        free = np.where(zero, np.float32(lidar.range_max_m), free)
+        valid = valid | zero
+    return np.where(valid, free, np.float32(0.0)).astype(np.float32), valid
+
+
+@lru_cache(maxsize=8)
+def beam_directions(lidar: Lidar) -> Floats:
+    """Unit vectors of the beams in the base frame. # (B, 2)"""
+    bearing = lidar.angles_rad + lidar.yaw_rad
+    return np.stack([np.cos(bearing), np.sin(bearing)], axis=1)
+
+
+def returns_in_base(ranges_m: Floats32, lidar: Lidar) -> Floats:
+    """Points of the base frame where the lidar met something (too-close beams: at the sensor). # (B,) -> (N, 2)"""
+    free, valid = free_distance(ranges_m, lidar)
+    hit = valid & (free < lidar.range_max_m)
+    directions = beam_directions(lidar)[hit]
+    return np.array([lidar.x_m, lidar.y_m]) + directions * free[hit, None].astype(np.float64)

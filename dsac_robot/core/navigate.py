@@ -1,0 +1,87 @@
+"""Task ``navigate``: reach a goal through clutter. Reward, safety cost and end as pure functions of logged signals.
+
+The simulator and the bag relabeller call the same functions with the same values, so that a recorded drive gives the
+simulator's own rewards. Bump ``VERSION`` when a number that they give changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dsac_robot.core.geometry import outward_distance
+from dsac_robot.core.lidar import returns_in_base
+from dsac_robot.core.params import param
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class NavigateParams:
+    """Weights of the task."""
+
+    goal_tolerance_m: float = param(0.5, unit="m", low=0.01, high=10.0, help="the goal is reached within this distance")
+    time_penalty: float = param(0.05, unit="1/step", low=0.0, high=10.0, help="paid every step")
+    smooth_penalty: float = param(0.03, unit="", low=0.0, high=10.0, help="times |change of command| over its range")
+    clearance_penalty: float = param(0.15, unit="1/step", low=0.0, high=10.0, help="paid in full at zero clearance")
+    clearance_m: float = param(0.15, unit="m", low=0.0, high=5.0, help="below this clearance the penalty grows")
+    cost_clearance_m: float = param(0.05, unit="m", low=0.0, high=5.0, help="below this clearance the safety cost is 1")
+    end_reward: float = param(10.0, unit="", low=0.0, high=1000.0, help="at the goal; its negative on contact")
+
+
+@dataclass(frozen=True)
+class Step:
+    """The logged signals of one control step, from tick t to tick t + 1."""
+
+    odom: Odom  # newest at tick t
+    next_odom: Odom  # newest at tick t + 1
+    goal: Goal
+    last_command: Command  # newest sent at tick t
+    command: Command  # newest sent at tick t + 1: the action of this step
+    next_scan: Scan  # the scan of tick t + 1
+    contact: bool  # the bumper touched at or before tick t + 1
+
+
+def goal_distance_m(odom: Odom, goal: Goal) -> float:
+    """Distance of the robot's origin to the goal."""
+    return math.hypot(goal.x_m - odom.x_m, goal.y_m - odom.y_m)
+
+
+def clearance_m(scan: Scan, robot: Robot) -> float:
+    """Least distance of a lidar return to the footprint (at least 0; range_max_m where nothing is seen)."""
+    points = returns_in_base(scan.ranges_m, robot.lidar)
+    if len(points) == 0:
+        return robot.lidar.range_max_m
+    return max(0.0, float(outward_distance(points, footprint_of(robot)).min()))
+
+
+@lru_cache(maxsize=8)
+def footprint_of(robot: Robot) -> Floats:
+    """The robot's outline, kept from being rebuilt every step. # (V, 2)"""
+    return robot.footprint
+
+
+def reached(step: Step, params: NavigateParams) -> bool:
+    """True where the goal is within tolerance at tick t + 1."""
+    return goal_distance_m(step.next_odom, step.goal) < params.goal_tolerance_m
+
+
+def reward(step: Step, robot: Robot, params: NavigateParams) -> float:
+    """Progress towards the goal in metres, less time, jerkiness and closeness, and the end reward."""
+    if step.contact:
+        return -params.end_reward
+    limits = robot.limits
+    change = abs(step.command.speed_mps - step.last_command.speed_mps) / (limits.speed_mps_max - limits.speed_mps_min)
+    change += abs(step.command.yaw_rate_radps - step.last_command.yaw_rate_radps) / (2.0 * limits.yaw_rate_radps_max)
+    closeness = max(0.0, 1.0 - clearance_m(step.next_scan, robot) / params.clearance_m) if params.clearance_m else 0.0
+    value = goal_distance_m(step.odom, step.goal) - goal_distance_m(step.next_odom, step.goal)
+    value -= params.time_penalty + params.smooth_penalty * change + params.clearance_penalty * closeness
+    return value + (params.end_reward if reached(step, params) else 0.0)
+
+
+def cost(step: Step, robot: Robot, params: NavigateParams) -> float:
+    """Safety cost: 1 on contact or below ``cost_clearance_m``, else 0."""
+    return 1.0 if step.contact or clearance_m(step.next_scan, robot) < params.cost_clearance_m else 0.0

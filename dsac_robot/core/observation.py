@@ -1,0 +1,125 @@
+"""The observation: a registry of terms, each a pure function of the history and the stamp of a scan.
+
+A tick is a scan. Each term takes the newest samples stamped not after the scan; frame k of a stack is the newest scan
+not after ``scan_stamp - k * control_period``. The simulator, the policy node, the monitor node and the bag reader all
+build through this module, so that the same samples give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsac_robot.core.history import History
+from dsac_robot.core.kinematics import to_base
+from dsac_robot.core.lidar import free_distance
+from dsac_robot.core.params import ParameterError
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Scan
+
+Observation = dict[str, Floats32]
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One named input of the policy: its name, shape, unit and the integers that define it."""
+
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """What the observation is made of. Recorded in the card; the card's layout must be one that this code can build."""
+
+    terms: tuple[str, ...] = ("scan_sectors", "goal_in_base", "twist", "last_command")
+    control_period_s: float = 0.1
+    frames: int = 3
+    sectors: int = 36
+
+
+TermFunction = Callable[[History, int, Robot, ObservationLayout], Floats32]
+ShapeFunction = Callable[[ObservationLayout], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Term:
+    """An entry of the registry."""
+
+    unit: str
+    shape: ShapeFunction
+    build: TermFunction
+
+
+def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    """Least free distance of each sector of beams, newest frame first. A sector with no valid beam is 0: unknown is
+    occupied. # (frames, sectors)"""
+    period_ns = round(layout.control_period_s * NS)
+    pooled = np.empty((layout.frames, layout.sectors), np.float32)
+    edges = np.linspace(0, robot.lidar.beams, layout.sectors, endpoint=False).astype(np.intp)
+    for k in range(layout.frames):
+        scan = history.newest(Scan, stamp_ns - k * period_ns)
+        free, valid = free_distance(scan.ranges_m, robot.lidar)
+        nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), edges)
+        pooled[k] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+    return pooled
+
+
+def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    goal, odom = history.newest(Goal, stamp_ns), history.newest(Odom, stamp_ns)
+    return np.array(to_base(odom, goal.x_m, goal.y_m), np.float32)
+
+
+def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    odom = history.newest(Odom, stamp_ns)
+    return np.array([odom.speed_mps, odom.yaw_rate_radps], np.float32)
+
+
+def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    command = history.newest(Command, stamp_ns)
+    return np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
+
+
+TERMS: Mapping[str, Term] = {
+    "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _scan_sectors),
+    "goal_in_base": Term("m", lambda layout: (2,), _goal_in_base),
+    "twist": Term("m/s, rad/s", lambda layout: (2,), _twist),
+    "last_command": Term("m/s, rad/s", lambda layout: (2,), _last_command),
+}
+
+
+class ObservationBuilder:
+    """Builds the observation of one robot and layout.
+
+    Raises ParameterError for an unknown term (naming the known ones), for a control period below the lidar's period,
+    and for a number of sectors that the beams cannot fill.
+    """
+
+    def __init__(self, robot: Robot, layout: ObservationLayout) -> None:
+        for name in layout.terms:
+            if name not in TERMS:
+                raise ParameterError(f"unknown observation term {name!r}; known: {', '.join(TERMS)}")
+        if layout.control_period_s < 1.0 / robot.lidar.rate_hz:
+            raise ParameterError(
+                f"control_period_s = {layout.control_period_s} is below the lidar's period {1.0 / robot.lidar.rate_hz}"
+            )
+        if not 1 <= layout.sectors <= robot.lidar.beams:
+            raise ParameterError(f"sectors = {layout.sectors} is outside [1, {robot.lidar.beams}] (the lidar's beams)")
+        self.robot = robot
+        self.layout = layout
+        self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
+
+    def build(self, history: History, scan_stamp_ns: int) -> Observation:
+        """The observation of the tick at ``scan_stamp_ns``: float32 arrays by term, raw SI.
+
+        Raises MissingSampleError while a sample that a term needs is not there.
+        """
+        return {name: TERMS[name].build(history, scan_stamp_ns, self.robot, self.layout) for name in self.layout.terms}
+
+
+def flatten(observation: Observation) -> Floats32:
+    """All terms in order as one vector. # (D,)"""
+    return np.concatenate([term.ravel() for term in observation.values()])

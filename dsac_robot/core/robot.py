@@ -1,0 +1,158 @@
+"""The robot as data: one YAML file in ``config/robots/`` read into frozen values. All SI, base frame x forward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dsac_robot.core.files import load_yaml, share_path
+from dsac_robot.core.params import ParameterError, build, param
+
+
+@dataclass(frozen=True)
+class Base:
+    """Body and wheels."""
+
+    drive: str = param(unit="", choices=("differential", "skid_steer"), help="how the base turns")
+    mass_kg: float = param(unit="kg", low=0.1, high=1000.0, help="whole robot, wheels included")
+    footprint_m: tuple[float, ...] = param(
+        unit="m", low=-5.0, high=5.0, help="convex outline x0, y0, x1, y1, … counter-clockwise in the base frame"
+    )
+    height_m: float = param(unit="m", low=0.01, high=3.0, help="height of the body above the ground")
+    wheel_radius_m: float = param(unit="m", low=0.005, high=1.0, help="radius of a driven wheel")
+    wheel_mass_kg: float = param(unit="kg", low=0.001, high=100.0, help="one wheel")
+    track_m: float = param(unit="m", low=0.02, high=3.0, help="lateral distance of left and right wheel centres")
+    wheelbase_m: float = param(0.0, unit="m", low=0.0, high=3.0, help="front to rear axle, skid steer only")
+    track_multiplier: float = param(1.0, unit="", low=0.5, high=4.0, help="effective over geometric track when turning")
+    friction: float = param(0.8, unit="", low=0.05, high=2.0, help="Coulomb coefficient, tyre on floor")
+
+
+@dataclass(frozen=True)
+class Actuation:
+    """Motors and the base's own controller."""
+
+    motor_time_constant_s: float = param(unit="s", low=0.0, high=1.0, help="first-order lag of the wheel speed loop")
+    wheel_torque_nm_max: float = param(unit="N m", low=0.001, high=1000.0, help="torque limit of one driven wheel")
+    action_delay_s: float = param(unit="s", low=0.0, high=0.5, help="from cmd_vel sent to the wheels' reaction")
+    command_timeout_s: float = param(
+        0.2, unit="s", low=0.05, high=1.0, help="the base ramps to zero after this silence"
+    )
+    timeout_brake_mps2: float = param(4.0, unit="m/s^2", low=0.1, high=20.0, help="the ramp of that stop")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the robot may be asked for, and what it can be relied on to do."""
+
+    speed_mps_max: float = param(unit="m/s", low=0.01, high=10.0, help="highest forward speed command")
+    speed_mps_min: float = param(unit="m/s", low=-10.0, high=0.0, help="fastest reverse speed command (negative)")
+    yaw_rate_radps_max: float = param(unit="rad/s", low=0.01, high=20.0, help="highest turn rate command, both ways")
+    accel_mps2_max: float = param(unit="m/s^2", low=0.01, high=50.0, help="forward acceleration of drive commands")
+    yaw_accel_radps2_max: float = param(
+        unit="rad/s^2", low=0.01, high=100.0, help="turn acceleration of drive commands"
+    )
+    brake_mps2: float = param(unit="m/s^2", low=0.01, high=20.0, help="deceleration that is reached on the worst floor")
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """Planar lidar, beams from ``angle_min_rad`` counter-clockwise in the sensor frame."""
+
+    beams: int = param(unit="", low=3, high=20000, help="beams of one scan")
+    angle_min_rad: float = param(unit="rad", low=-6.3, high=6.3, help="bearing of the first beam")
+    angle_increment_rad: float = param(unit="rad", low=0.0001, high=1.0, help="angle between beams")
+    rate_hz: float = param(unit="Hz", low=1.0, high=200.0, help="scans a second")
+    range_min_m: float = param(unit="m", low=0.0, high=5.0, help="nearer returns are not measured")
+    range_max_m: float = param(unit="m", low=0.1, high=300.0, help="farther returns are not measured")
+    noise_std_m: float = param(0.01, unit="m", low=0.0, high=1.0, help="standard deviation of a range")
+    dropout: float = param(0.0, unit="", low=0.0, high=1.0, help="probability that a beam gives no valid range")
+    x_m: float = param(0.0, unit="m", low=-5.0, high=5.0, help="mount in the base frame")
+    y_m: float = param(0.0, unit="m", low=-5.0, high=5.0, help="mount in the base frame")
+    z_m: float = param(0.2, unit="m", low=0.0, high=5.0, help="mount above the ground")
+    yaw_rad: float = param(0.0, unit="rad", low=-math.pi, high=math.pi, help="mount, turn about z")
+    zero_means: str = param("invalid", unit="", choices=("invalid", "no_return"), help="what a range of exactly 0 says")
+    frame_id: str = param("laser", unit="", help="frame of the scan messages")
+
+    @property
+    def angles_rad(self) -> npt.NDArray[np.float64]:
+        """Bearing of each beam in the sensor frame. # (B,)"""
+        return np.asarray(self.angle_min_rad + self.angle_increment_rad * np.arange(self.beams), np.float64)
+
+
+@dataclass(frozen=True)
+class Imu:
+    """Inertial unit: gyro about z and accelerations in x and y are used."""
+
+    rate_hz: float = param(100.0, unit="Hz", low=1.0, high=2000.0, help="samples a second")
+    gyro_noise_radps: float = param(2e-4, unit="rad/s", low=0.0, high=1.0, help="white noise of the yaw rate")
+    accel_noise_mps2: float = param(1.7e-2, unit="m/s^2", low=0.0, high=10.0, help="white noise of the accelerations")
+
+
+@dataclass(frozen=True)
+class Odometry:
+    """Wheel encoders fused with the gyro, as the base reports them."""
+
+    rate_hz: float = param(50.0, unit="Hz", low=1.0, high=1000.0, help="messages a second")
+    ticks_per_turn: int = param(8192, unit="", low=1, high=10_000_000, help="encoder ticks of one wheel turn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robot:
+    """One robot description. ``load_robot`` reads and checks it."""
+
+    name: str = param(unit="", help="the robot's name")
+    base: Base
+    actuation: Actuation
+    limits: Limits
+    lidar: Lidar
+    imu: Imu
+    odometry: Odometry
+
+    @property
+    def footprint(self) -> npt.NDArray[np.float64]:
+        """Convex outline, counter-clockwise, base frame, metres. # (V, 2)"""
+        return np.asarray(self.base.footprint_m, np.float64).reshape(-1, 2)
+
+    @property
+    def effective_track_m(self) -> float:
+        """The track that turns wheel speed differences into yaw rate."""
+        return self.base.track_m * self.base.track_multiplier
+
+
+def check_robot(robot: Robot, where: str) -> Robot:
+    """``robot`` itself if its parts agree with each other; ParameterError naming the field otherwise."""
+    outline = robot.base.footprint_m
+    if len(outline) < 6 or len(outline) % 2:
+        raise ParameterError(f"{where}: base.footprint_m needs at least 3 points x, y; got {len(outline)} numbers")
+    edges = np.roll(robot.footprint, -1, axis=0) - robot.footprint  # (V, 2)
+    following = np.roll(edges, -1, axis=0)
+    if np.any(edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0] <= 0.0):
+        raise ParameterError(f"{where}: base.footprint_m must be convex and counter-clockwise")
+    lidar = robot.lidar
+    if lidar.range_min_m >= lidar.range_max_m:
+        raise ParameterError(f"{where}: lidar.range_min_m = {lidar.range_min_m} must be below range_max_m")
+    if lidar.beams * lidar.angle_increment_rad > 2.0 * math.pi + 1e-3:
+        raise ParameterError(f"{where}: lidar.beams * lidar.angle_increment_rad exceeds a full turn")
+    if robot.base.drive == "skid_steer" and robot.base.wheelbase_m == 0.0:
+        raise ParameterError(f"{where}: base.wheelbase_m is missing: a skid-steer base has two axles")
+    return robot
+
+
+def load_robot(name_or_path: str | Path) -> Robot:
+    """The robot ``config/robots/NAME.yaml``, or of a file given by path (anything that ends in .yaml).
+
+    Raises ParameterError naming the file and the key that is unknown, missing or out of range.
+    """
+    text = str(name_or_path)
+    if text.endswith(".yaml"):
+        path = Path(text)
+    else:
+        known = sorted(p.stem for p in share_path("config", "robots").glob("*.yaml"))
+        if text not in known:
+            raise ParameterError(f"unknown robot {text!r}; known: {', '.join(known)}, or the path of a .yaml file")
+        path = share_path("config", "robots", f"{text}.yaml")
+    return check_robot(build(Robot, load_yaml(path), path.name), path.name)
