@@ -49,7 +49,7 @@ demo: venv ## drive the simulated robot through every level of the safety ladder
 
 # With a system ROS the usual `colcon build` in a workspace does the same. Afterwards: source out/colcon/install/setup.bash
 colcon: venv ## build the ament package with colcon into out/colcon
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/colcon --log-base out/colcon/log build --base-paths . --packages-select dsac_robot \
+	env -u AMENT_PREFIX_PATH PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/colcon --log-base out/colcon/log build --base-paths . --packages-select dsac_robot \
 	  --build-base out/colcon/build --install-base out/colcon/install
 
 pin: venv ## write constraints.txt anew from what .venv holds

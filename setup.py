@@ -87,7 +87,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"lib/{NAME}", sorted(path.relative_to(HERE).as_posix() for path in (HERE / "scripts").iterdir())),
+        (f"lib/{NAME}", sorted(f"scripts/{path.name}" for path in (HERE / "scripts").iterdir() if path.is_file())),
         *share_tree("launch"),
         *share_tree("config"),
     ],
