@@ -33,7 +33,7 @@ $(READY): setup.py constraints.txt
 	touch $@
 
 test: lint ## ruff, mypy and all tests; the ROS graph tests run one at a time
-	$(BIN)/python -m pytest -n 2 -m "not loop"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not loop"
 	@if compgen -G 'tests/loop/test_*.py' > /dev/null; then $(BIN)/python -m pytest -m loop; fi
 
 lint: venv ## ruff and mypy

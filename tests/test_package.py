@@ -130,6 +130,16 @@ def test_an_installed_wheel_imports_and_finds_its_own_files(venv: Path) -> None:
     assert Path(share) == venv / "share/dsac_robot"
 
 
+def test_code_without_its_data_files_says_where_it_looked(tmp_path: Path) -> None:
+    (tmp_path / "dsac_robot").mkdir()
+    for name in ("__init__.py", "share.py"):
+        (tmp_path / "dsac_robot" / name).write_text((ROOT / "dsac_robot" / name).read_text())
+    program = "from dsac_robot import share\ntry: share.share_dir()\nexcept FileNotFoundError as error: print(error)"
+    message = run(sys.executable, "-c", program, cwd=tmp_path)
+    assert str(tmp_path / "share/dsac_robot") in message
+    assert "Install the package again" in message
+
+
 def test_an_installed_wheel_has_executables_where_ros2_run_looks(venv: Path) -> None:
     assert executables(venv / "lib/dsac_robot") == NODES
     assert os.access(venv / "bin/dsac-robot", os.X_OK)
