@@ -38,7 +38,7 @@ _OOD_SEVERITY = {
 
 @dataclass(frozen=True)
 class SafetyState:
-    """What ``safety/state`` says: the decision, when it was sent, and the stamp of the policy command it saw (0: none)."""
+    """What ``safety/state`` says: the decision, when it was sent, the stamp of the policy command it saw (0: none)."""
 
     stamp_ns: int
     judged_stamp_ns: int
