@@ -1,0 +1,238 @@
+"""Reads a rosbag2 bag (MCAP or sqlite3) as core values, sorted by the time of logging.
+
+Topics that the stack does not know, or whose type is not defined anywhere, are skipped and reported; they never stop
+a reader. Whatever is wrong with a file, BagError is what is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from dsac_robot.core.guard_types import Verdict
+from dsac_robot.core.history import History, MissingSampleError
+from dsac_robot.core.kinematics import to_odom
+from dsac_robot.core.values import Command, Contact, Goal, Imu, Odom, Scan
+from dsac_robot.data.decode import DECODERS, DecodeError, Decoder, GoalPoint, GuardState
+
+Value = Scan | Odom | Imu | Goal | Command | Contact | GuardState | Verdict
+GOAL_HORIZON_S = 30.0  # odometry kept for goals that were sent in the base frame
+
+
+class BagError(RuntimeError):
+    """A bag cannot be read. The message names the bag and what to do."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One value from a bag: its topic relative to the robot's namespace, and when it was logged."""
+
+    topic: str  # "scan", "policy/cmd_vel", …
+    log_time_ns: int
+    value: Value
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """One topic of a bag."""
+
+    name: str
+    type: str
+    messages: int
+    readable: bool  # has a place in the stack, and a type that can be decoded
+
+
+@dataclass(frozen=True)
+class BagInfo:
+    """What a bag holds."""
+
+    path: Path
+    start_ns: int
+    duration_s: float
+    messages: int
+    namespace: str
+    topics: tuple[TopicInfo, ...]
+
+
+@dataclass
+class ReadReport:
+    """What a reader met: values by topic, and what it left out and why, with counts."""
+
+    values: dict[str, int] = field(default_factory=dict)
+    skipped_topics: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)  # sentence: number of messages
+
+    def refuse(self, why: str) -> None:
+        """Count one message that could not be used."""
+        self.refused[why] = self.refused.get(why, 0) + 1
+
+
+class BagReader:
+    """An open bag. ``namespace`` None: the one namespace whose topics the bag holds.
+
+    Raises BagError where the bag cannot be opened, and where it holds several robots and none was named.
+    """
+
+    def __init__(self, path: Path, namespace: str | None = None) -> None:
+        self.path = path
+        self.report = ReadReport()
+        self._reader = _open(path)
+        try:
+            self.namespace = self._find_namespace() if namespace is None else namespace.strip("/")
+            self._decoders = self._find_decoders()
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    @property
+    def info(self) -> BagInfo:
+        """The bag's topics and times."""
+        decodable = set(self._decoders)
+        topics = [(c.topic, c.msgtype, c.msgcount) for c in self._reader.connections]
+        merged = {(name, kind): 0 for name, kind, _ in topics}
+        for name, kind, count in topics:
+            merged[(name, kind)] += count
+        empty = self._reader.message_count == 0
+        return BagInfo(
+            self.path,
+            0 if empty else self._reader.start_time,
+            0.0 if empty else self._reader.duration / 1e9,
+            self._reader.message_count,
+            self.namespace,
+            tuple(TopicInfo(n, k, count, n in decodable) for (n, k), count in sorted(merged.items())),
+        )
+
+    def values(self) -> Iterator[Logged]:
+        """Every value, sorted by log time (a goal in the base frame comes once its odometry is there).
+
+        Raises BagError where the file is damaged.
+        """
+        odometry = History(GOAL_HORIZON_S)
+        frames = _Frames()
+        waiting: list[tuple[str, int, GoalPoint]] = []
+        for topic, log_time_ns, decoded in self._decoded(frames):
+            if isinstance(decoded, Odom):
+                odometry.add(decoded)
+            if isinstance(decoded, GoalPoint):
+                waiting.append((topic, log_time_ns, decoded))
+            else:
+                yield self._logged(topic, log_time_ns, decoded)
+            if waiting and isinstance(decoded, Odom | GoalPoint):
+                waiting_still = []
+                for name, time_ns, point in waiting:
+                    goal = self._placed(point, odometry, frames)
+                    if goal is not None:
+                        yield self._logged(name, time_ns, goal)
+                    elif point.frame_id == frames.base or not frames.known:
+                        waiting_still.append((name, time_ns, point))
+                waiting = waiting_still
+        for _ in waiting:
+            self.report.refuse("goal without any odometry before it")
+
+    def _logged(self, topic: str, log_time_ns: int, value: Value) -> Logged:
+        self.report.values[topic] = self.report.values.get(topic, 0) + 1
+        return Logged(topic, log_time_ns, value)
+
+    def _placed(self, point: GoalPoint, odometry: History, frames: _Frames) -> Goal | None:
+        """The goal in the odom frame, as the policy node places it; None where it must wait or is refused."""
+        if point.frame_id == frames.odom:
+            return Goal(point.stamp_ns, point.x_m, point.y_m)
+        if point.frame_id == frames.base:
+            try:
+                odom = odometry.newest(Odom, point.stamp_ns)
+            except MissingSampleError:
+                return None
+            return Goal(point.stamp_ns, *to_odom(odom, point.x_m, point.y_m))
+        if frames.known:
+            self.report.refuse(f"goal in frame {point.frame_id!r}; odometry is in {frames.odom!r} and {frames.base!r}")
+        return None
+
+    def _decoded(self, frames: _Frames) -> Iterator[tuple[str, int, Any]]:
+        connections = [c for c in self._reader.connections if c.topic in self._decoders]
+        if not connections:
+            return
+        try:
+            for connection, log_time_ns, raw in self._reader.messages(connections):
+                topic, decoder = self._decoders[connection.topic]
+                message = self._reader.deserialize(raw, connection.msgtype)
+                if topic == "odom":
+                    frames.learn(message)
+                try:
+                    decoded = decoder(message, log_time_ns)
+                except DecodeError as error:
+                    self.report.refuse(f"{connection.topic}: {error}")
+                    continue
+                yield topic, log_time_ns, decoded
+        except Exception as error:  # rosbags lets many kinds through from damaged bytes; all mean the same here
+            raise BagError(_damaged(self.path, error)) from error
+
+    def _find_namespace(self) -> str:
+        spaces = {
+            c.topic.removesuffix(f"/{name}").strip("/")
+            for c in self._reader.connections
+            for name in ("scan", "odom")
+            if c.topic.endswith(f"/{name}")
+        }
+        if len(spaces) > 1 and "" not in spaces:
+            raise BagError(f"{self.path} holds several robots ({', '.join(sorted(spaces))}): name one by its namespace")
+        return "" if "" in spaces or not spaces else spaces.pop()
+
+    def _find_decoders(self) -> dict[str, tuple[str, Decoder]]:
+        found: dict[str, tuple[str, Decoder]] = {}
+        prefix = f"/{self.namespace}/" if self.namespace else "/"
+        for connection in self._reader.connections:
+            relative = connection.topic.removeprefix(prefix)
+            if not connection.topic.startswith(prefix) or relative not in DECODERS:
+                self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: not a topic that is learned from"
+                continue
+            decoder = DECODERS[relative].get(connection.msgtype)
+            if decoder is None:
+                allowed = ", ".join(DECODERS[relative])
+                self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: expected {allowed}"
+            elif connection.msgtype not in self._reader.typestore.fielddefs:
+                self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: its definition is not known"
+            else:
+                found[connection.topic] = (relative, decoder)
+        return found
+
+
+@dataclass
+class _Frames:
+    """The frames of the bag's odometry, from its first message."""
+
+    odom: str = "odom"
+    base: str = "base_link"
+    known: bool = False
+
+    def learn(self, message: Any) -> None:
+        if not self.known:
+            self.odom = str(message.header.frame_id).removeprefix("/") or self.odom
+            self.base = str(message.child_frame_id).removeprefix("/") or self.base
+            self.known = True
+
+
+def _open(path: Path) -> AnyReader:
+    if not path.exists():
+        raise BagError(f"{path} does not exist: give a bag folder (with metadata.yaml) or an .mcap file")
+    try:
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
+        reader.open()
+    except Exception as error:  # see _decoded
+        raise BagError(_damaged(path, error)) from error
+    return reader
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    what = str(error) or type(error).__name__
+    return f"{path} cannot be read ({what}); if it was never closed, try: dsac-robot bag recover {path.name}"

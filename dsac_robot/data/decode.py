@@ -1,0 +1,186 @@
+"""Messages of a bag, as rosbags decodes them, to the core's values: the one border where fields are named.
+
+The same numbers as the nodes' converters give for the same bytes (a test holds them together).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dsac_robot.core.guard_types import Verdict
+from dsac_robot.core.reasons import Level, OodLevel, Reason
+from dsac_robot.core.values import NS, Command, Contact, Imu, Odom, Scan
+
+
+class DecodeError(ValueError):
+    """A message does not hold what its topic promises. The message names the field and the value."""
+
+
+@dataclass(frozen=True)
+class GoalPoint:
+    """A goal as it was sent: in a named frame, not yet in odometry's."""
+
+    stamp_ns: int
+    frame_id: str
+    x_m: float
+    y_m: float
+
+
+@dataclass(frozen=True)
+class GuardState:
+    """What safety/state said: who is in command and why, and the twist that was sent."""
+
+    stamp_ns: int
+    judged_stamp_ns: int
+    level: Level
+    reason: Reason
+    speed_mps: float
+    yaw_rate_radps: float
+
+
+Decoded = Scan | Odom | Imu | Contact | Command | GoalPoint | GuardState | Verdict
+Decoder = Callable[[Any, int], Decoded]  # the message and the time at which it was logged
+
+
+def _stamp_ns(message: Any, log_time_ns: int) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * NS + int(stamp.nanosec) or log_time_ns
+
+
+def _scan(message: Any, log_time_ns: int) -> Scan:
+    ranges = np.array(message.ranges, np.float32)
+    ranges.setflags(write=False)
+    return Scan(
+        _stamp_ns(message, log_time_ns),
+        ranges,
+        float(message.angle_min),
+        float(message.angle_increment),
+        str(message.header.frame_id),
+    )
+
+
+def _odom(message: Any, log_time_ns: int) -> Odom:
+    pose, twist = message.pose.pose, message.twist.twist
+    return Odom(
+        _stamp_ns(message, log_time_ns),
+        float(pose.position.x),
+        float(pose.position.y),
+        float(pose.orientation.z),
+        float(pose.orientation.w),
+        float(twist.linear.x),
+        float(twist.angular.z),
+    )
+
+
+def _imu(message: Any, log_time_ns: int) -> Imu:
+    accel = message.linear_acceleration
+    return Imu(_stamp_ns(message, log_time_ns), float(message.angular_velocity.z), float(accel.x), float(accel.y))
+
+
+def _twist_stamped(message: Any, log_time_ns: int) -> Command:
+    twist = message.twist
+    return Command(_stamp_ns(message, log_time_ns), float(twist.linear.x), float(twist.angular.z))
+
+
+def _twist(message: Any, log_time_ns: int) -> Command:
+    return Command(log_time_ns, float(message.linear.x), float(message.angular.z))
+
+
+def _range_contact(message: Any, log_time_ns: int) -> Contact:
+    if not math.isinf(message.range):
+        raise DecodeError(f"contact range = {message.range} must be -inf (touching) or inf (not touching)")
+    return Contact(_stamp_ns(message, log_time_ns), bool(message.range < 0.0))
+
+
+def _bool_contact(message: Any, log_time_ns: int) -> Contact:
+    return Contact(log_time_ns, bool(message.data))
+
+
+def _goal(message: Any, log_time_ns: int) -> GoalPoint:
+    return _goal_point(message, message.pose, log_time_ns)
+
+
+def _plan(message: Any, log_time_ns: int) -> GoalPoint:
+    if not len(message.poses):
+        raise DecodeError("plan has no poses: its last pose would be the goal")
+    return _goal_point(message, message.poses[-1].pose, log_time_ns)
+
+
+def _goal_point(message: Any, pose: Any, log_time_ns: int) -> GoalPoint:
+    x_m, y_m = float(pose.position.x), float(pose.position.y)
+    if not (math.isfinite(x_m) and math.isfinite(y_m)):
+        raise DecodeError(f"goal position ({x_m}, {y_m}) must be finite")
+    frame = str(message.header.frame_id).removeprefix("/")
+    return GoalPoint(_stamp_ns(message, log_time_ns), frame, x_m, y_m)
+
+
+def _values(message: Any) -> dict[str, str]:
+    if len(message.status) != 1:
+        raise DecodeError(f"expected one status, got {len(message.status)}")
+    return {str(value.key): str(value.value) for value in message.status[0].values}
+
+
+def _number(values: Mapping[str, str], key: str) -> float:
+    try:
+        return float(values[key])
+    except KeyError:
+        raise DecodeError(f"status value {key} is missing; there are {', '.join(values)}") from None
+    except ValueError:
+        raise DecodeError(f"status value {key} = {values[key]!r} is no number") from None
+
+
+def _integer(values: Mapping[str, str], key: str) -> int:
+    try:
+        return int(values[key])
+    except KeyError:
+        raise DecodeError(f"status value {key} is missing; there are {', '.join(values)}") from None
+    except ValueError:
+        raise DecodeError(f"status value {key} = {values[key]!r} is no integer") from None
+
+
+def _guard(message: Any, log_time_ns: int) -> GuardState:
+    values = _values(message)
+    try:
+        level, reason = Level(_integer(values, "level")), Reason(_integer(values, "reason"))
+    except ValueError as error:
+        raise DecodeError(f"safety state: {error}") from error
+    speed, yaw_rate = _number(values, "speed_mps"), _number(values, "yaw_rate_radps")
+    judged = _integer(values, "judged_stamp_ns")
+    return GuardState(_stamp_ns(message, log_time_ns), judged, level, reason, speed, yaw_rate)
+
+
+def _verdict(message: Any, log_time_ns: int) -> Verdict:
+    values = _values(message)
+    try:
+        level, reason = OodLevel(_integer(values, "level")), Reason(_integer(values, "reason"))
+    except ValueError as error:
+        raise DecodeError(f"ood state: {error}") from error
+    return Verdict(
+        _stamp_ns(message, log_time_ns),
+        _integer(values, "judged_stamp_ns"),
+        level,
+        reason,
+        _number(values, "score"),
+        _number(values, "caution_threshold"),
+        _number(values, "alarm_threshold"),
+    )
+
+
+# By the topic's relative name, then by message type.
+DECODERS: Mapping[str, Mapping[str, Decoder]] = {
+    "scan": {"sensor_msgs/msg/LaserScan": _scan},
+    "odom": {"nav_msgs/msg/Odometry": _odom},
+    "imu": {"sensor_msgs/msg/Imu": _imu},
+    "contact": {"sensor_msgs/msg/Range": _range_contact, "std_msgs/msg/Bool": _bool_contact},
+    "goal_pose": {"geometry_msgs/msg/PoseStamped": _goal},
+    "plan": {"nav_msgs/msg/Path": _plan},
+    "cmd_vel": {"geometry_msgs/msg/TwistStamped": _twist_stamped, "geometry_msgs/msg/Twist": _twist},
+    "policy/cmd_vel": {"geometry_msgs/msg/TwistStamped": _twist_stamped, "geometry_msgs/msg/Twist": _twist},
+    "safety/state": {"diagnostic_msgs/msg/DiagnosticArray": _guard},
+    "ood/state": {"diagnostic_msgs/msg/DiagnosticArray": _verdict},
+}
