@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.robot import Limits
-from dsac_robot.core.values import Floats
+from dsac_robot.core.values import Command, Floats
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,21 @@ class ActionMap:
         """Normalised actions of twists; inverse of ``to_command`` inside the limits. # (..., 2) -> (..., 2)"""
         low, high = np.asarray(self.low), np.asarray(self.high)
         return np.asarray(np.clip(2.0 * (np.asarray(command) - low) / (high - low) - 1.0, -1.0, 1.0))
+
+
+def slew(last: Command, asked: Command, limits: Limits, period_s: float) -> Command:
+    """The command nearest to ``asked`` that the limits allow one period after ``last`` was sent.
+
+    Speeds are clipped to the robot's range, changes to its accelerations; braking may use ``brake_mps2``. The stamp is
+    that of ``asked``.
+    """
+    speed = min(max(asked.speed_mps, limits.speed_mps_min), limits.speed_mps_max)
+    yaw_rate = min(max(asked.yaw_rate_radps, -limits.yaw_rate_radps_max), limits.yaw_rate_radps_max)
+    slowing = abs(speed) < abs(last.speed_mps) and speed * last.speed_mps >= 0.0
+    step = (limits.brake_mps2 if slowing else limits.accel_mps2_max) * period_s
+    turn = limits.yaw_accel_radps2_max * period_s
+    return Command(
+        asked.stamp_ns,
+        min(max(speed, last.speed_mps - step), last.speed_mps + step),
+        min(max(yaw_rate, last.yaw_rate_radps - turn), last.yaw_rate_radps + turn),
+    )

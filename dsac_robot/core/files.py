@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import yaml
 
 from dsac_robot.core.params import ParameterError
+from dsac_robot.share import share_dir
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -43,19 +42,23 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
 
 
-def share_path(*parts: str) -> Path:
-    """A data file of the package (``share_path("config", "robots", "jackal.yaml")``), wherever it was installed.
+def parse_value(text: str) -> Any:
+    """One value of a command line, read as YAML reads it (``1e-4``, ``true``, ``[1, 2]``)."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 takes 1e-4 for text
+        except ValueError:
+            return value
+    return value
 
-    Looks in the source tree, then in ``share/dsac_robot`` of this Python's prefix and of each ``AMENT_PREFIX_PATH``.
-    Raises FileNotFoundError naming every place that was tried.
+
+def share_path(*parts: str) -> Path:
+    """A data file of the package, such as ``share_path("config", "robots", "jackal.yaml")``, wherever it was installed.
+
+    Raises FileNotFoundError naming the path if it is not there.
     """
-    roots = [Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "dsac_robot"]
-    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
-    roots += [Path(prefix) / "share" / "dsac_robot" for prefix in prefixes if prefix]
-    for parent in Path(__file__).resolve().parents:
-        roots.append(parent / "share" / "dsac_robot")
-    candidates = [root.joinpath(*parts) for root in roots]
-    for candidate in candidates:
-        if candidate.exists():
-            return candidate
-    raise FileNotFoundError(f"no {Path(*parts)} in any of: {', '.join(str(c.parent) for c in candidates)}")
+    path = share_dir().joinpath(*parts)
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}; is the package installed with its data files?")
+    return path

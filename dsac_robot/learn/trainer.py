@@ -1,0 +1,228 @@
+"""The training loop: environments step in other processes while the learner updates; progress, scalars, checkpoints.
+
+A run folder holds ``recipe.yaml`` (all settings), ``progress.csv``, TensorBoard events, ``checkpoint.pt`` (all state,
+replaced atomically) and ``actors/`` (the actor alone, every ``snapshot_updates``).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from dsac_robot.core.params import param
+from dsac_robot.core.values import Floats32
+from dsac_robot.learn.dsac_t import DsacT
+from dsac_robot.learn.replay import Replay
+
+
+class VectorEnv(Protocol):
+    """What the loop needs of a Gymnasium vector environment with same-step autoreset."""
+
+    num_envs: int
+
+    def reset(self, *, seed: int | None = None) -> tuple[Any, dict[str, Any]]: ...
+    def step_async(self, actions: Any) -> None: ...
+    def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How a run goes; one update follows each step of all environments."""
+
+    updates: int = param(150_000, unit="updates", low=1, high=10**9, help="stop after so many in all")
+    minutes: float = param(0.0, unit="min", low=0.0, high=1e6, help="stop after so long in this session; 0: no limit")
+    environments: int = param(8, unit="", low=1, high=4096, help="environments stepped together")
+    updates_per_step: int = param(1, unit="", low=1, high=64, help="updates after each step of all environments")
+    batch: int = param(256, unit="", low=1, high=65536, help="transitions of one update")
+    replay: int = param(600_000, unit="", low=1000, high=10**8, help="transitions kept")
+    warmup_steps: int = param(8_000, unit="steps", low=1, high=10**7, help="random actions before the first update")
+    checkpoint_minutes: float = param(5.0, unit="min", low=0.1, high=1e4, help="time between checkpoints")
+    snapshot_updates: int = param(10_000, unit="updates", low=100, high=10**8, help="between copies of the actor")
+    seed: int = param(0, unit="", low=0, high=2**31 - 1, help="of everything")
+
+
+@dataclass
+class _Recent:
+    """Outcomes of the last episodes."""
+
+    returns: deque[float] = field(default_factory=lambda: deque(maxlen=200))
+    outcomes: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+
+    def rate(self, outcome: str) -> float:
+        return self.outcomes.count(outcome) / len(self.outcomes) if self.outcomes else 0.0
+
+    def mean_return(self) -> float:
+        return float(np.mean(self.returns)) if self.returns else 0.0
+
+
+class Trainer:
+    """Trains ``learner`` on ``envs`` into the folder ``out``; ``run`` returns when the budget is spent."""
+
+    def __init__(self, learner: DsacT, envs: VectorEnv, replay: Replay, config: TrainerConfig, out: Path) -> None:
+        self.learner, self.envs, self.replay, self.config, self.out = learner, envs, replay, config, out
+        self._rng = np.random.default_rng(config.seed + 1)
+        self._recent = _Recent()
+        self._episode_returns = np.zeros(envs.num_envs)
+        self.steps = 0
+        self._metrics: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Step and update until ``updates`` or ``minutes`` is reached; saves on the way out, on Ctrl-C as well."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        config = self.config
+        (self.out / "actors").mkdir(parents=True, exist_ok=True)
+        writer = SummaryWriter(str(self.out))
+        started = last_line = last_save = time.monotonic()
+        first_update = self.learner.updates
+        observation, _ = self.envs.reset(seed=config.seed + self.steps)
+        try:
+            while self.learner.updates < config.updates:
+                now = time.monotonic()
+                if config.minutes and now - started > 60.0 * config.minutes:
+                    break
+                observation = self._step(observation)
+                if now - last_line > 5.0:
+                    last_line = now
+                    rate = (self.learner.updates - first_update) / max(now - started, 1e-9)
+                    self._report(writer, rate, now - started)
+                if now - last_save > 60.0 * config.checkpoint_minutes:
+                    last_save = now
+                    self.save()
+        except KeyboardInterrupt:
+            print("\ninterrupted: saving", file=sys.stderr)
+        self.save()
+        writer.close()
+
+    def _step(self, observation: Floats32) -> Floats32:
+        action = self._act(observation)
+        self.envs.step_async(action)
+        if self.steps >= self.config.warmup_steps:  # updates run while the environments step
+            for _ in range(self.config.updates_per_step):
+                self._update()
+        following, reward, terminated, truncated, infos = self.envs.step_wait()
+        ended = terminated | truncated
+        final = following
+        if ended.any():  # same-step autoreset: the last observation of an episode is in infos
+            final = following.copy()
+            for i in np.flatnonzero(ended):
+                final[i] = infos["final_obs"][i]
+        self.replay.add(observation, action, reward.astype(np.float32), final, terminated.astype(np.float32))
+        self._episode_returns += reward
+        for i in np.flatnonzero(ended):
+            self._recent.returns.append(float(self._episode_returns[i]))
+            self._recent.outcomes.append(str(infos["final_info"].get("outcome", [""] * len(ended))[i]))
+            self._episode_returns[i] = 0.0
+        self.steps += self.envs.num_envs
+        return np.asarray(following, np.float32)
+
+    def _act(self, observation: Floats32) -> Floats32:
+        if self.steps < self.config.warmup_steps:
+            return self._rng.uniform(-1.0, 1.0, (len(observation), self.replay.action_dim)).astype(np.float32)
+        with torch.no_grad():
+            return np.asarray(self.learner.actor.sample(torch.from_numpy(observation))[0])
+
+    def _update(self) -> None:
+        metrics = self.learner.update(self.replay.sample(self.config.batch))
+        if self.learner.updates % 100 == 0:
+            self._metrics |= {name: float(value) for name, value in metrics.items()}
+            bad = [name for name, value in self._metrics.items() if not np.isfinite(value)]
+            if bad:
+                raise FloatingPointError(
+                    f"{', '.join(bad)} is not finite at update {self.learner.updates}; the last good state is in "
+                    f"{self.out / 'checkpoint.pt'}"
+                )
+        if self.learner.updates % self.config.snapshot_updates == 0:
+            path = self.out / "actors" / f"actor_{self.learner.updates:08d}.pt"
+            _save_atomically({"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path)
+
+    def _report(self, writer: Any, rate: float, elapsed_s: float) -> None:
+        updates = self.learner.updates
+        scalars = {
+            "return": self._recent.mean_return(),
+            "success": self._recent.rate("success"),
+            "collisions": self._recent.rate("contact"),
+            "timeouts": self._recent.rate("timeout"),
+            **self._metrics,
+            "updates_per_s": rate,
+            "steps": float(self.steps),
+        }
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, updates)
+        row = {"updates": updates, "elapsed_s": round(elapsed_s, 1)} | {n: scalars.get(n, "") for n in COLUMNS}
+        path = self.out / "progress.csv"
+        fresh = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as stream:
+            table = csv.DictWriter(stream, list(row))
+            if fresh:
+                table.writeheader()
+            table.writerow(row)
+        left = self.config.updates - updates
+        left_s = left / rate if rate > 0 else float("inf")
+        if self.config.minutes:
+            left_s = min(left_s, 60.0 * self.config.minutes - elapsed_s)
+        text = (
+            f"update {updates:>7} | return {scalars['return']:6.2f} | success {scalars['success']:4.0%} | "
+            f"collisions {scalars['collisions']:4.0%} | sigma {self._metrics.get('sigma', 0.0):5.2f} | "
+            f"alpha {self._metrics.get('alpha', 0.0):6.4f} | {rate:5.1f} updates/s | left {_clock(left_s)}"
+        )
+        print("\r" + text if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def save(self) -> None:
+        """Write ``checkpoint.pt``: learner, replay, counters, random streams. Never leaves a broken file."""
+        state = {
+            "learner": self.learner.state_dict(),
+            "replay": self.replay.state_dict(),
+            "steps": self.steps,
+            "rng": self._rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+            "returns": list(self._recent.returns),
+            "outcomes": list(self._recent.outcomes),
+        }
+        _save_atomically(state, self.out / "checkpoint.pt")
+
+    def load(self) -> None:
+        """Continue from ``checkpoint.pt`` (the environments start new episodes). FileNotFoundError if there is none."""
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there: nothing to resume; start without --resume")
+        state = torch.load(path, weights_only=False)
+        self.learner.load_state_dict(state["learner"])
+        self.replay.load_state_dict(state["replay"])
+        self.steps = state["steps"]
+        self._rng.bit_generator.state = state["rng"]
+        torch.set_rng_state(state["torch_rng"])
+        self._recent.returns.extend(state["returns"])
+        self._recent.outcomes.extend(state["outcomes"])
+
+
+COLUMNS = (
+    *("return", "success", "collisions", "timeouts", "q", "sigma", "entropy", "alpha", "actor_loss"),
+    *("updates_per_s", "steps"),
+)
+
+
+def _save_atomically(state: dict[str, Any], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as stream:
+        torch.save(state, stream, pickle_protocol=4)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _clock(seconds: float) -> str:
+    if not np.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(int(max(seconds, 0.0)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,264 @@
+"""The simulated robot: MuJoCo physics stepped from event to event, sensors on their own clocks, the base's watchdog.
+
+It knows nothing of tasks, policies or ROS: commands go in with the time at which they were sent, samples come out
+with the stamps that the real sensors would give. Same robot, world and seed: the same samples, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+
+from dsac_robot.core.geometry import half_planes
+from dsac_robot.core.kinematics import move_along_arc, wheel_speeds, wrap_angle
+from dsac_robot.core.params import param
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
+from sim.lidar import cast, measure
+from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.worlds import World
+
+STEP_NS = ns(TIME_STEP_S)
+
+
+@dataclass(frozen=True)
+class SimParams:
+    """How the simulated sensors and actuators deviate from ideal ones."""
+
+    noise: bool = param(True, unit="", help="sensor noise on; false gives ideal sensors")
+    scan_period_s: float = param(0.0, unit="s", low=0.0, high=1.0, help="0: the lidar's own; longer: cast fewer scans")
+    imu: bool = param(False, unit="", help="produce Imu samples")
+    extra_delay_s: float = param(0.0, unit="s", low=0.0, high=0.5, help="more actuation delay than the robot file says")
+    wheel_odometry: bool = param(True, unit="", help="odometry from encoders and gyro; false gives the true pose")
+
+
+@dataclass
+class _Due:
+    """Next stamp and period of a sensor."""
+
+    period_ns: int
+    next_ns: int = 0
+
+
+@dataclass
+class _Watchdog:
+    """The base's own command timeout: silence ramps the command to zero."""
+
+    last_ns: int = -(10**18)
+    command: tuple[float, float] = (0.0, 0.0)
+    pending: list[tuple[int, float, float]] = field(default_factory=list)
+
+
+class Simulator:
+    """One robot in one world."""
+
+    def __init__(self, robot: Robot, world: World, seed: int, params: SimParams = SimParams()) -> None:
+        self.robot, self.world, self.params = robot, world, params
+        self.rng = np.random.default_rng(seed)
+        self._parts = build(robot, world)
+        self._data = mujoco.MjData(self._parts.model)
+        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])
+        normals, offsets = half_planes(robot.footprint)
+        self._normals, self._offsets = normals, offsets[:, None]
+        self._reach_m = float(np.hypot(*robot.footprint.T).max())
+        self._spares: dict[int, tuple[float, float]] = {}
+        self.time_ns = 0
+        self.touching = False
+        self.touched = False  # any contact so far
+        self.touch_speed_mps = 0.0  # the robot's speed when it first touched
+        self._base = _Watchdog()
+        period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
+        self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
+        self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
+        mujoco.mj_step(self._parts.model, self._data, nstep=100)  # settle on the tyres
+        self._data.time = 0.0
+        self._encoders = self._wheel_angles()
+        self._odom_pose = (0.0, 0.0, 0.0)  # the odom frame starts where the robot starts
+        self._last_yaw = self.pose[2]
+        self._start = self.pose
+        self._gyro_rate = 0.0
+        self._last_velocity = np.zeros(3)
+
+    # -- truth -----------------------------------------------------------------------------------------------------
+
+    @property
+    def pose(self) -> tuple[float, float, float]:
+        """True x, y, yaw in the world."""
+        rotation = self._data.xmat[self._parts.base_body]
+        x, y = self._data.xpos[self._parts.base_body][:2]
+        return float(x), float(y), math.atan2(rotation[3], rotation[0])
+
+    @property
+    def twist(self) -> tuple[float, float]:
+        """True forward speed and yaw rate."""
+        yaw = self.pose[2]
+        vx, vy = self._data.qvel[:2]
+        return float(vx * math.cos(yaw) + vy * math.sin(yaw)), float(self._data.qvel[5])
+
+    def world_to_odom(self, x_m: float, y_m: float) -> tuple[float, float]:
+        """A point of the world in the frame that odometry starts in (drift not counted)."""
+        x, y, yaw = self._start
+        c, s = math.cos(yaw), math.sin(yaw)
+        return c * (x_m - x) + s * (y_m - y), -s * (x_m - x) + c * (y_m - y)
+
+    def obstacles(self) -> Floats:
+        """All cylinders now: x, y, radius. # (N, 3)"""
+        return self._cylinders
+
+    def place_obstacle(self, x_m: float, y_m: float) -> int:
+        """Put a spare cylinder into the world; returns its number. Raises ValueError when all are in use."""
+        index = next((i for i in range(SPARE_OBSTACLES) if i not in self._spares), None)
+        if index is None:
+            raise ValueError(f"all {SPARE_OBSTACLES} spare obstacles are in use; remove one first")
+        self.move_obstacle(index, x_m, y_m)
+        return index
+
+    def move_obstacle(self, index: int, x_m: float, y_m: float) -> None:
+        """Move spare cylinder ``index`` (place it if it is not there)."""
+        self._spares[index] = (x_m, y_m)
+        self._sync_spares()
+
+    def remove_obstacle(self, index: int) -> None:
+        """Take spare cylinder ``index`` out of the world."""
+        self._spares.pop(index, None)
+        self._sync_spares()
+
+    def _sync_spares(self) -> None:
+        for i, mocap in enumerate(self._parts.spare_mocaps):
+            x, y = self._spares.get(i, (0.0, 0.0))
+            self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
+        extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
+        self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def send(self, command: Command) -> None:
+        """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` later."""
+        delay_ns = ns(self.robot.actuation.action_delay_s + self.params.extra_delay_s)
+        at_ns = max(command.stamp_ns + delay_ns, self.time_ns)
+        if command.finite:
+            self._base.pending.append((at_ns, command.speed_mps, command.yaw_rate_radps))
+
+    def advance(self, to_ns: int) -> list[Sample]:
+        """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
+
+        At time 0 the first call also gives the samples stamped 0. Order: by stamp, odometry before the scan.
+        """
+        samples: list[Sample] = []
+        if self.time_ns == 0:
+            self._sense(samples)
+        while self.time_ns + STEP_NS <= to_ns:
+            horizon = min(to_ns, self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
+            if self.params.imu:
+                horizon = min(horizon, self._imu.next_ns)
+            steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
+            self._drive()
+            steps = min(steps, self._steps_without_contact())
+            mujoco.mj_step(self._parts.model, self._data, nstep=steps)
+            self.time_ns += steps * STEP_NS
+            if steps == 1:
+                self._look_for_contact(samples)
+            self._sense(samples)
+        return samples
+
+    def _next_change_ns(self) -> int:
+        """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
+        soonest = min((at for at, _, _ in self._base.pending), default=self.time_ns + NS)
+        silent_from = self._base.last_ns + ns(self.robot.actuation.command_timeout_s)
+        if any(self._base.command):
+            soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
+        return max(soonest, self.time_ns + STEP_NS)
+
+    def _drive(self) -> None:
+        base, actuation = self._base, self.robot.actuation
+        for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
+            base.command, base.last_ns = (speed, yaw_rate), at
+            base.pending.remove((at, speed, yaw_rate))
+        if self.time_ns - base.last_ns >= ns(actuation.command_timeout_s) and any(base.command):
+            speed, yaw_rate = base.command
+            slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
+            keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
+            base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
+        left, right = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
+        half = self._parts.model.nu // 2
+        self._data.ctrl[:half], self._data.ctrl[half:] = left, right
+
+    def _steps_without_contact(self) -> int:
+        """At least so many steps pass before the body can touch anything (at least 1): contacts are looked for step
+        by step only where there can be any."""
+        if self.touching:
+            return 1
+        x, y, yaw = self.pose
+        c, s = math.cos(yaw), math.sin(yaw)
+        dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
+        in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
+        gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        velocity = self._data.qvel
+        fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.5
+        return max(1, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S)))
+
+    def _look_for_contact(self, samples: list[Sample]) -> None:
+        body = self._parts.body_geom
+        touching = bool(np.any(self._data.contact.geom == body)) if self._data.ncon else False
+        if touching and not self.touched:
+            self.touched = True
+            self.touch_speed_mps = math.hypot(*self._data.qvel[:2])
+        if touching != self.touching:
+            samples.append(Contact(self.time_ns, touching))
+        self.touching = touching
+
+    # -- sensors ---------------------------------------------------------------------------------------------------
+
+    def _sense(self, samples: list[Sample]) -> None:
+        if self.time_ns >= self._odom.next_ns:
+            self._odom.next_ns += self._odom.period_ns
+            samples.append(self._measure_odom())
+        if self.params.imu and self.time_ns >= self._imu.next_ns:
+            self._imu.next_ns += self._imu.period_ns
+            samples.append(self._measure_imu())
+        if self.time_ns >= self._scan.next_ns:
+            self._scan.next_ns += self._scan.period_ns
+            lidar = self.robot.lidar
+            distances = cast(lidar, self.pose, self._cylinders)
+            ranges = measure(lidar, distances, self.rng, self.params.noise)
+            samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
+
+    def _wheel_angles(self) -> Floats:
+        dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
+        offset = 1  # a free joint has 7 positions and 6 velocities
+        return np.asarray(self._data.qpos[[dof + offset for dof in dofs]], np.float64)
+
+    def _measure_odom(self) -> Odom:
+        yaw = self.pose[2]
+        period_s = self._odom.period_ns / NS
+        if not self.params.wheel_odometry:
+            x, y = self.world_to_odom(*self.pose[:2])
+            return Odom.from_yaw(self.time_ns, x, y, wrap_angle(yaw - self._start[2]), *self.twist)
+        tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
+        angles = np.floor(self._wheel_angles() / tick) * tick
+        forward_m = self.robot.base.wheel_radius_m * float(np.mean(angles - self._encoders))
+        self._encoders = angles
+        turn = wrap_angle(yaw - self._last_yaw)
+        self._last_yaw = yaw
+        if self.params.noise:
+            turn += float(self.rng.normal(0.0, self.robot.imu.gyro_noise_radps)) * period_s
+        self._odom_pose = move_along_arc(*self._odom_pose, forward_m, turn)
+        return Odom.from_yaw(self.time_ns, *self._odom_pose, forward_m / period_s, turn / period_s)
+
+    def _measure_imu(self) -> Imu:
+        imu, yaw = self.robot.imu, self.pose[2]
+        velocity = np.array(self._data.qvel[:3])
+        accel = (velocity - self._last_velocity) * imu.rate_hz
+        self._last_velocity = velocity
+        forward = accel[0] * math.cos(yaw) + accel[1] * math.sin(yaw)
+        left = -accel[0] * math.sin(yaw) + accel[1] * math.cos(yaw)
+        noise = self.rng.normal(0.0, 1.0, 3) if self.params.noise else np.zeros(3)
+        return Imu(
+            self.time_ns,
+            float(self._data.qvel[5] + imu.gyro_noise_radps * noise[0]),
+            float(forward + imu.accel_noise_mps2 * noise[1]),
+            float(left + imu.accel_noise_mps2 * noise[2]),
+        )
