@@ -1,0 +1,240 @@
+"""Running a model: ONNX Runtime on verified bytes, one sample at a time, with the provider chosen by figures.
+
+Providers are tried in the order TensorRT, CUDA, CPU, as far as this onnxruntime has them. Each is warmed up and timed
+when the runtime is made; the fastest that agrees with the CPU is used. For a small network at batch 1 that is usually
+the CPU itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dsac_robot.bundle.errors import BundleError
+from dsac_robot.bundle.onnx_check import check_model
+from dsac_robot.core.values import Floats32
+
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+CPU = "CPUExecutionProvider"
+WARM_UP_RUNS = 20
+TIMED_RUNS = 200
+AGREEMENT = 1e-3  # largest difference from the CPU's output, relative to 1 + its magnitude
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named float32 tensor of a model, without the batch dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ProviderTiming:
+    """What one provider did: its times for one run, or why it is out of the question."""
+
+    provider: str
+    p50_us: float = float("inf")
+    p99_us: float = float("inf")
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RuntimeReport:
+    """Which provider runs the model, and the figures it was chosen by. Log it when the node is configured."""
+
+    model: str
+    model_sha256: str
+    onnxruntime_version: str
+    provider: str
+    timings: tuple[ProviderTiming, ...]
+
+    def __str__(self) -> str:
+        each = "; ".join(
+            f"{t.provider}: {t.problem or f'p50 {t.p50_us:.1f} us, p99 {t.p99_us:.1f} us'}" for t in self.timings
+        )
+        return f"{self.model} runs on {self.provider} (onnxruntime {self.onnxruntime_version}; {each})"
+
+
+def choose(timings: Sequence[ProviderTiming]) -> str:
+    """The provider with the lowest median time among those without a problem; ValueError if there is none."""
+    usable = [timing for timing in timings if not timing.problem]
+    if not usable:
+        raise ValueError("; ".join(f"{timing.provider}: {timing.problem}" for timing in timings))
+    return min(usable, key=lambda timing: timing.p50_us).provider
+
+
+class Runtime:
+    """One model, ready to run. Buffers are made once; a run allocates the returned array only.
+
+    ``inputs`` and ``output`` are what the card says; ``providers`` overrides the chain (in that order, CPU needs to be
+    named too if it is wanted). Raises BundleError naming ``what`` for a model with external data, custom operators or
+    control flow, for one that onnxruntime refuses, and for inputs or outputs that are not those of the card.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        inputs: Sequence[TensorSpec],
+        output: TensorSpec,
+        what: str = "policy.onnx",
+        providers: Sequence[str] = PROVIDERS,
+    ) -> None:
+        import onnxruntime
+
+        check_model(model, what)
+        self._what = what
+        self._inputs = {spec.name: np.zeros((1, *spec.shape), np.float32) for spec in inputs}
+        self._output = np.zeros((1, *output.shape), np.float32)
+        self._output_name = output.name
+        available = onnxruntime.get_available_providers()
+        chain = [name for name in providers if name in available]
+        if not chain:
+            raise BundleError(
+                f"{what}: none of the providers {', '.join(providers)} is there; has: {', '.join(available)}"
+            )
+        reference, problem = _session(model, CPU)
+        if reference is None:
+            raise BundleError(f"{what}: onnxruntime cannot load it: {problem}")
+        _check_signature(reference, inputs, output, what)
+        self._session: Any = None
+        self._binding: Any = None
+        bindings, timings = self._try_all(model, chain, reference)
+        try:
+            provider = choose(timings)
+        except ValueError as error:
+            raise BundleError(f"{what}: no provider runs it: {error}") from error
+        self._session, self._binding = bindings[provider]
+        digest = hashlib.sha256(model).hexdigest()
+        self.report = RuntimeReport(what, digest, str(onnxruntime.__version__), provider, tuple(timings))
+
+    def run(self, values: Mapping[str, Floats32]) -> Floats32:
+        """The output for one sample: float32 arrays by input name, without batch dimension. # -> output.shape
+
+        Raises ValueError naming an input that is missing, unknown or of another shape or type.
+        """
+        if values.keys() != self._inputs.keys():
+            raise ValueError(f"{self._what}: inputs are {', '.join(self._inputs)}; got {', '.join(values)}")
+        for name, buffer in self._inputs.items():
+            value = values[name]
+            if value.shape != buffer.shape[1:] or value.dtype != np.float32:
+                raise ValueError(
+                    f"{self._what}: {name} must be float32 {buffer.shape[1:]}, got {value.dtype} {value.shape}"
+                )
+            buffer[0] = value
+        self._session.run_with_iobinding(self._binding)
+        return np.array(self._output[0])
+
+    def _try_all(
+        self, model: bytes, chain: Sequence[str], reference: Any
+    ) -> tuple[dict[str, tuple[Any, Any]], list[ProviderTiming]]:
+        """A bound session and the times of each provider that can run the model and agrees with the CPU."""
+        rng = np.random.default_rng(0)
+        for buffer in self._inputs.values():
+            buffer[:] = rng.uniform(0.0, 1.0, buffer.shape)
+        expected = reference.run(None, self._inputs)[0]
+        bindings: dict[str, tuple[Any, Any]] = {}
+        timings = []
+        for provider in chain:
+            session, problem = (reference, "") if provider == CPU else _session(model, provider)
+            if session is None:
+                timings.append(ProviderTiming(provider, problem=problem))
+                continue
+            binding = self._bind(session)
+            try:
+                p50_us, p99_us = _measure(session, binding)
+            except _errors() as error:
+                timings.append(ProviderTiming(provider, problem=f"fails to run: {_first_line(error)}"))
+                continue
+            difference = float(np.max(np.abs(self._output - expected) / (1.0 + np.abs(expected)), initial=0.0))
+            # Written so that NaN is no agreement, except where both say NaN.
+            agrees = difference <= AGREEMENT or np.array_equal(self._output, expected, equal_nan=True)
+            problem = "" if agrees else f"disagrees with the CPU by {difference:g}"
+            timings.append(ProviderTiming(provider, p50_us, p99_us, problem))
+            bindings[provider] = (session, binding)
+        return bindings, timings
+
+    def _bind(self, session: Any) -> Any:
+        """An IO binding of the session to this runtime's buffers."""
+        binding = session.io_binding()
+        for name, buffer in self._inputs.items():
+            binding.bind_input(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        binding.bind_output(self._output_name, "cpu", 0, np.float32, self._output.shape, self._output.ctypes.data)
+        return binding
+
+
+def _session(model: bytes, provider: str) -> tuple[Any, str]:
+    """A session that really uses ``provider``, or None and why not."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # what goes wrong is raised; nothing is printed beside it
+    try:
+        session = onnxruntime.InferenceSession(
+            model, options, providers=[provider] if provider == CPU else [provider, CPU]
+        )
+    except _errors() as error:
+        return None, _first_line(error)
+    if session.get_providers()[0] != provider:
+        return None, "cannot be initialised on this machine"
+    return session, ""
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises. Its own classes derive from Exception alone, one for each status code."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
+    return (*own, RuntimeError, ValueError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _measure(session: Any, binding: Any) -> tuple[float, float]:
+    """Median and 99th percentile of the time of one run after warming up, in microseconds."""
+    for _ in range(WARM_UP_RUNS):
+        session.run_with_iobinding(binding)
+    times_ns = np.empty(TIMED_RUNS)
+    for i in range(TIMED_RUNS):
+        start_ns = time.perf_counter_ns()
+        session.run_with_iobinding(binding)
+        times_ns[i] = time.perf_counter_ns() - start_ns
+    p50, p99 = np.percentile(times_ns, [50, 99]) / 1000.0
+    return float(p50), float(p99)
+
+
+def _check_signature(session: Any, inputs: Sequence[TensorSpec], output: TensorSpec, what: str) -> None:
+    """Names, types and shapes of the model against the card's."""
+    found = {item.name: item for item in session.get_inputs()}
+    wanted = {spec.name: spec for spec in inputs}
+    for name in wanted.keys() - found.keys():
+        raise BundleError(f"{what}: has no input {name!r}, which the card lists")
+    for name in found.keys() - wanted.keys():
+        raise BundleError(f"{what}: has an input {name!r}, which the card does not list")
+    for name, spec in wanted.items():
+        _check_tensor(found[name], spec, what, "input")
+    outputs = session.get_outputs()
+    if [item.name for item in outputs] != [output.name]:
+        names = ", ".join(item.name for item in outputs)
+        raise BundleError(f"{what}: must have the one output {output.name!r}, has {names}")
+    _check_tensor(outputs[0], output, what, "output")
+
+
+def _check_tensor(found: Any, spec: TensorSpec, what: str, kind: str) -> None:
+    shape = tuple(found.shape)
+    batch_ok = len(shape) > 0 and (shape[0] == 1 or not isinstance(shape[0], int))
+    if found.type != "tensor(float)" or not batch_ok or shape[1:] != spec.shape:
+        raise BundleError(
+            f"{what}: {kind} {spec.name!r} is {found.type} {list(shape)}; the card asks for tensor(float) "
+            f"{['batch', *spec.shape]}"
+        )
