@@ -47,16 +47,16 @@ Decoded = Scan | Odom | Imu | Contact | Command | GoalPoint | GuardState | Verdi
 Decoder = Callable[[Any, int], Decoded]  # the message and the time at which it was logged
 
 
-def _stamp_ns(message: Any, log_time_ns: int) -> int:
+def _stamp_ns(message: Any) -> int:
     stamp = message.header.stamp
-    return int(stamp.sec) * NS + int(stamp.nanosec) or log_time_ns
+    return int(stamp.sec) * NS + int(stamp.nanosec)
 
 
 def _scan(message: Any, log_time_ns: int) -> Scan:
     ranges = np.array(message.ranges, np.float32)
     ranges.setflags(write=False)
     return Scan(
-        _stamp_ns(message, log_time_ns),
+        _stamp_ns(message),
         ranges,
         float(message.angle_min),
         float(message.angle_increment),
@@ -67,7 +67,7 @@ def _scan(message: Any, log_time_ns: int) -> Scan:
 def _odom(message: Any, log_time_ns: int) -> Odom:
     pose, twist = message.pose.pose, message.twist.twist
     return Odom(
-        _stamp_ns(message, log_time_ns),
+        _stamp_ns(message),
         float(pose.position.x),
         float(pose.position.y),
         float(pose.orientation.z),
@@ -79,12 +79,12 @@ def _odom(message: Any, log_time_ns: int) -> Odom:
 
 def _imu(message: Any, log_time_ns: int) -> Imu:
     accel = message.linear_acceleration
-    return Imu(_stamp_ns(message, log_time_ns), float(message.angular_velocity.z), float(accel.x), float(accel.y))
+    return Imu(_stamp_ns(message), float(message.angular_velocity.z), float(accel.x), float(accel.y))
 
 
 def _twist_stamped(message: Any, log_time_ns: int) -> Command:
     twist = message.twist
-    return Command(_stamp_ns(message, log_time_ns), float(twist.linear.x), float(twist.angular.z))
+    return Command(_stamp_ns(message), float(twist.linear.x), float(twist.angular.z))
 
 
 def _twist(message: Any, log_time_ns: int) -> Command:
@@ -94,7 +94,7 @@ def _twist(message: Any, log_time_ns: int) -> Command:
 def _range_contact(message: Any, log_time_ns: int) -> Contact:
     if not math.isinf(message.range):
         raise DecodeError(f"contact range = {message.range} must be -inf (touching) or inf (not touching)")
-    return Contact(_stamp_ns(message, log_time_ns), bool(message.range < 0.0))
+    return Contact(_stamp_ns(message), bool(message.range < 0.0))
 
 
 def _bool_contact(message: Any, log_time_ns: int) -> Contact:
@@ -116,7 +116,8 @@ def _goal_point(message: Any, pose: Any, log_time_ns: int) -> GoalPoint:
     if not (math.isfinite(x_m) and math.isfinite(y_m)):
         raise DecodeError(f"goal position ({x_m}, {y_m}) must be finite")
     frame = str(message.header.frame_id).removeprefix("/")
-    return GoalPoint(_stamp_ns(message, log_time_ns), frame, x_m, y_m)
+    stamp_ns = _stamp_ns(message) or log_time_ns  # `ros2 topic pub` sends 0
+    return GoalPoint(stamp_ns, frame, x_m, y_m)
 
 
 def _values(message: Any) -> dict[str, str]:
@@ -151,7 +152,7 @@ def _guard(message: Any, log_time_ns: int) -> GuardState:
         raise DecodeError(f"safety state: {error}") from error
     speed, yaw_rate = _number(values, "speed_mps"), _number(values, "yaw_rate_radps")
     judged = _integer(values, "judged_stamp_ns")
-    return GuardState(_stamp_ns(message, log_time_ns), judged, level, reason, speed, yaw_rate)
+    return GuardState(_stamp_ns(message), judged, level, reason, speed, yaw_rate)
 
 
 def _verdict(message: Any, log_time_ns: int) -> Verdict:
@@ -161,7 +162,7 @@ def _verdict(message: Any, log_time_ns: int) -> Verdict:
     except ValueError as error:
         raise DecodeError(f"ood state: {error}") from error
     return Verdict(
-        _stamp_ns(message, log_time_ns),
+        _stamp_ns(message),
         _integer(values, "judged_stamp_ns"),
         level,
         reason,
