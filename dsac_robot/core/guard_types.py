@@ -15,11 +15,16 @@ class GuardParams:
 
     period_s: float = param(0.02, unit="s", low=0.005, high=0.1, help="cmd_vel is published at this period, always")
     reaction_s: float = param(
-        0.10, unit="s", low=0.01, high=1.0, help="at least p99 of scan age + guard period + actuation delay"
+        0.10,
+        unit="s",
+        low=0.01,
+        high=1.0,
+        help="a command acts so long before a stop does: at least p99 of guard period + jitter + actuation delay; "
+        "the ages of scan and odometry are measured and added",
     )
     obstacle_speed_mps_max: float = param(0.5, unit="m/s", low=0.0, high=3.0, help="obstacles move no faster")
     margin_m: float = param(0.03, unit="m", low=0.0, high=1.0, help="kept around the footprint (noise, model error)")
-    command_timeout_s: float = param(0.25, unit="s", low=0.05, high=2.0, help="age at which a policy command is stale")
+    command_timeout_s: float = param(0.22, unit="s", low=0.05, high=2.0, help="age at which a policy command is stale")
     teleop_timeout_s: float = param(
         0.3, unit="s", low=0.05, high=2.0, help="dead-man: teleop commands older than this stop"
     )
@@ -38,6 +43,10 @@ class GuardParams:
     blank_is_fault: bool = param(True, unit="", help="a scan without any return is a fault; false on open ground")
     caution_speed_mps: float = param(0.5, unit="m/s", low=0.0, high=5.0, help="speed limit while the monitor cautions")
     min_dwell_s: float = param(0.3, unit="s", low=0.0, high=5.0, help="a stop lasts at least so long")
+    clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
+    start_speed_mps: float = param(
+        0.15, unit="m/s", low=0.0, high=1.0, help="from rest, a motion starts only if it is safe at this speed"
+    )
     require_verdict: bool = param(True, unit="", help="commands need the monitor's verdict; false only without monitor")
 
 

@@ -1,0 +1,159 @@
+"""How the base will move: commands under way, the stop that would be sent, and roll-outs of both. Planar, vectorised.
+
+The base is modelled as a pure delay and a first-order lag on speed and yaw rate (``robot.actuation``). Time runs from
+the stamp of the newest odometry; poses are in the base frame at that stamp.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsac_robot.core.robot import Limits, Robot
+from dsac_robot.core.values import NS, Floats
+
+Twist = tuple[float, float]  # speed m/s, yaw rate rad/s
+GRID_S = 0.02  # time step of a roll-out
+SPACING_M = 0.025  # poses are checked at this spacing of the fastest corner, or at GRID_S where that is coarser
+REST_MPS = 0.02  # below this speed of every corner the robot is at rest
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A command that the guard sent, with the time when it did."""
+
+    at_ns: int
+    speed_mps: float
+    yaw_rate_radps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The base's response, tabulated: lag over the grid, delay, limits. ``Motion.of`` makes it."""
+
+    limits: Limits
+    delay_s: float
+    radius_m: float  # circumradius of the footprint about the base origin
+    settle_s: float  # the lag has died out after this
+    lag: Floats  # (T, T): twist after each grid step = lag @ commands + decay * first twist
+    decay: Floats  # (T,)
+
+    @classmethod
+    def of(cls, robot: Robot, horizon_s: float) -> Motion:
+        """The response tables for roll-outs whose commands end within ``horizon_s``."""
+        tau = robot.actuation.motor_time_constant_s
+        settle = 4.0 * tau
+        steps = math.ceil((horizon_s + settle) / GRID_S) + 1
+        keep = math.exp(-GRID_S / tau) if tau > 0.0 else 0.0
+        lead = np.arange(steps)[:, None] - np.arange(steps)[None, :]  # (T, T)
+        lag = np.where(lead >= 0, (1.0 - keep) * np.power(keep, np.maximum(lead, 0)), 0.0)
+        radius = float(np.hypot(*robot.footprint.T).max())
+        decay = np.power(keep, np.arange(steps) + 1.0)
+        return cls(robot.limits, robot.actuation.action_delay_s, radius, settle, lag, np.asarray(decay))
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """Sampled poses of K commands, from now until rest. Samples after a command's own rest repeat its last pose."""
+
+    x_m: Floats  # (K, M)
+    y_m: Floats  # (K, M)
+    yaw_rad: Floats  # (K, M)
+    moving_s: Floats  # (K, M) time since the odometry's stamp, not counted on at rest
+
+    @property
+    def length_m(self) -> float:
+        """Length of the first command's path, along the sampled poses."""
+        return float(np.hypot(np.diff(self.x_m[0]), np.diff(self.y_m[0])).sum())
+
+    def only(self, index: int) -> Rollout:
+        """The roll-out of one of the commands."""
+        pick = slice(index, index + 1)
+        return Rollout(self.x_m[pick], self.y_m[pick], self.yaw_rad[pick], self.moving_s[pick])
+
+
+def stop_time_s(speed_mps: float, yaw_rate_radps: float, limits: Limits) -> float:
+    """Time in which the stop profile brings a commanded twist to zero, both parts together (curvature kept)."""
+    return max(abs(speed_mps) / limits.brake_mps2, abs(yaw_rate_radps) / limits.yaw_accel_radps2_max)
+
+
+def stop_step(last: Twist, elapsed_s: float, limits: Limits) -> Twist:
+    """The next command of a controlled stop: down the ramp from the ``last`` one, along the same arc."""
+    needed = stop_time_s(*last, limits)
+    if needed <= elapsed_s:
+        return 0.0, 0.0
+    scale = 1.0 - elapsed_s / needed
+    return last[0] * scale, last[1] * scale
+
+
+def limit_rates(last: Twist, target: Twist, elapsed_s: float, limits: Limits) -> Twist:
+    """``target``, or as near as a drive command may come to it from the ``last`` one sent ``elapsed_s`` before.
+
+    Speeding up obeys ``accel_mps2_max``, slowing down the larger of that and ``brake_mps2``, turning
+    ``yaw_accel_radps2_max``.
+    """
+    slowing = abs(target[0]) < abs(last[0]) or target[0] * last[0] < 0.0
+    accel = max(limits.accel_mps2_max, limits.brake_mps2) if slowing else limits.accel_mps2_max
+    speed = min(max(target[0], last[0] - accel * elapsed_s), last[0] + accel * elapsed_s)
+    turn = limits.yaw_accel_radps2_max * elapsed_s
+    return speed, min(max(target[1], last[1] - turn), last[1] + turn)
+
+
+def under_way(sent: tuple[Sent, ...], start_ns: int, acts_s: float, delay_s: float) -> Floats:
+    """What the wheels obey at each grid step from ``start_ns`` until a command sent now acts. # (H, 2)"""
+    steps = max(0, round(acts_s / GRID_S))
+    times = start_ns / NS + (np.arange(steps) + 0.5) * GRID_S
+    if not sent:
+        return np.zeros((steps, 2))
+    begins = np.array([s.at_ns / NS + delay_s for s in sent])
+    twists = np.array([[s.speed_mps, s.yaw_rate_radps] for s in sent])
+    return np.asarray(twists[np.maximum(np.searchsorted(begins, times, side="right") - 1, 0)])
+
+
+def roll_out(commands: Floats, first: Twist, before: Floats, hold_s: float, motion: Motion) -> Rollout:
+    """Poses when each command acts for ``hold_s`` and the stop profile follows.
+
+    ``commands`` # (K, 2); ``first`` the measured twist; ``before`` the commands that still act first. # (H, 2)
+    """
+    limits, begin = motion.limits, len(before) * GRID_S
+    stop_s = np.maximum(
+        np.abs(commands[:, 0]) / limits.brake_mps2, np.abs(commands[:, 1]) / limits.yaw_accel_radps2_max
+    )
+    end_s = begin + hold_s + float(stop_s.max()) + motion.settle_s
+    steps = min(len(motion.decay), max(len(before) + 1, math.ceil(end_s / GRID_S)))
+    head = before[:steps]
+    since = (np.arange(steps - len(head)) + 0.5) * GRID_S - hold_s  # (S,)
+    scale = np.clip(1.0 - since / np.maximum(stop_s, 1e-9)[:, None], 0.0, 1.0)  # (K, S)
+    lag, decay = motion.lag[:steps, :steps], motion.decay[:steps]
+    fixed = lag[:, : len(head)] @ head + decay[:, None] * np.asarray(first)  # (T, 2)
+    shape = scale @ lag[:, len(head) :].T  # (K, T)
+    speed = np.concatenate([np.full((len(commands), 1), first[0]), fixed[:, 0] + commands[:, :1] * shape], axis=1)
+    turn = np.concatenate([np.full((len(commands), 1), first[1]), fixed[:, 1] + commands[:, 1:] * shape], axis=1)
+    corner = np.abs(speed) + motion.radius_m * np.abs(turn)  # (K, T + 1) speed of the fastest corner, at most
+    return _sampled(speed, turn, corner)
+
+
+def _sampled(speed: Floats, turn: Floats, corner: Floats) -> Rollout:
+    """Integrate twists on the grid and keep poses spaced by SPACING_M of the fastest candidate. # (K, T + 1) each"""
+    count = speed.shape[1] - 1
+    steps = 0.5 * GRID_S * (turn[:, 1:] + turn[:, :-1])
+    yaw = np.zeros_like(turn)
+    np.cumsum(steps, axis=1, out=yaw[:, 1:])
+    middle = yaw[:, :-1] + 0.5 * steps
+    travel = 0.5 * GRID_S * (speed[:, 1:] + speed[:, :-1])
+    x, y = np.zeros_like(speed), np.zeros_like(speed)
+    np.cumsum(travel * np.cos(middle), axis=1, out=x[:, 1:])
+    np.cumsum(travel * np.sin(middle), axis=1, out=y[:, 1:])
+    moving = corner > REST_MPS
+    last = np.where(moving.any(axis=1), count - np.argmax(moving[:, ::-1], axis=1) + 1, 0)
+    last = np.minimum(last, count)  # (K,) first grid index at rest
+    moved = np.concatenate([[0.0], np.cumsum(corner[:, :-1].max(axis=0) * GRID_S)])  # (T + 1,)
+    final = int(last.max())
+    samples = math.ceil(float(moved[final]) / SPACING_M) + 1
+    picks = np.unique(np.searchsorted(moved[: final + 1], np.linspace(0.0, moved[final], min(samples, final + 1))))
+    picks[-1] = final
+    index = np.minimum(picks[None, :], last[:, None])  # (K, M)
+    row = np.arange(len(index))[:, None]
+    return Rollout(x[row, index], y[row, index], yaw[row, index], index * GRID_S)
