@@ -23,7 +23,7 @@ from dsac_robot.core.observation import Observation, ObservationBuilder, Observa
 from dsac_robot.core.ood import MonitorSpec, OodState, judge
 from dsac_robot.core.reasons import OodLevel, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Command, Sample, Scan
+from dsac_robot.core.values import NS, Command, Floats, Sample, Scan
 
 ROUNDING = 1e-6  # of the range of a command: how far float32 may push it over its limit
 
@@ -196,6 +196,12 @@ class DeployedMonitor(_Deployed):
         self.spec: MonitorSpec = bundle.card.monitor
         self._runtime = _monitor_runtime(bundle, self.spec, bundle.monitor, providers)
         self._state = OodState()
+        self._scores: Floats = np.full(len(self.spec.scores), np.nan)
+
+    @property
+    def scores(self) -> Floats:
+        """The scores of the last judgement; NaN where there was none. # (K,)"""
+        return self._scores
 
     @property
     def report(self) -> RuntimeReport:
@@ -209,6 +215,7 @@ class DeployedMonitor(_Deployed):
         """
         stamp_ns = command.stamp_ns if now_ns is None else now_ns
         fault = Verdict(stamp_ns, command.stamp_ns, OodLevel.ALARM, Reason.MONITOR_FAULT)
+        self._scores = np.full(len(self.spec.scores), np.nan)
         if not command.finite:
             return fault
         try:
@@ -216,9 +223,9 @@ class DeployedMonitor(_Deployed):
         except MissingSampleError:
             return fault
         judged = np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
-        scores = self._runtime.run({**observation, "command": judged})
+        self._scores = self._runtime.run({**observation, "command": judged}).astype(np.float64)
         self._observation = observation
-        self._state, judgement = judge(self._state, scores.astype(np.float64), self.spec)
+        self._state, judgement = judge(self._state, self._scores, self.spec)
         return Verdict(
             stamp_ns,
             command.stamp_ns,

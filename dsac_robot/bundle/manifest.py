@@ -189,17 +189,18 @@ def _read_directory(directory: Path) -> dict[str, bytes]:
 def _read_file(folder: int, name: str, path: Path, limit: int) -> bytes:
     """The bytes of a regular file in an open directory; at most ``limit`` of them."""
     try:
-        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
             raise BundleError(f"{path}: a symbolic link; a bundle's files must lie in its own directory")
+        if not stat.S_ISREG(mode):
+            raise BundleError(f"{path}: not a regular file; a bundle is flat and has files only")
         # A link or pipe put there since: O_NOFOLLOW fails on the one, O_NONBLOCK does not hang on the other.
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{path}: not a regular file; a bundle is flat and has files only")
-            data = stream.read(limit + 1) if status.st_size <= limit else b""
+            size = os.fstat(descriptor).st_size
+            data = (stream.read(limit + 1) or b"") if size <= limit else b""  # a pipe may give None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    if status.st_size > limit or len(data) > limit:
+    if size > limit or len(data) > limit:
         raise BundleError(f"{path}: too large: a bundle has at most {SIZE_BYTES_MAX} bytes in all")
     return data

@@ -101,7 +101,10 @@ class Runtime:
         reference, problem = _session(model, CPU)
         if reference is None:
             raise BundleError(f"{what}: onnxruntime cannot load it: {problem}")
-        _check_signature(reference, inputs, output, what)
+        try:
+            _check_signature(reference, inputs, output, what)
+        except UnicodeDecodeError as error:  # a name in the model, read by onnxruntime's binding
+            raise BundleError(f"{what}: a name in it is not UTF-8: {error.reason}") from error
         self._session: Any = None
         self._binding: Any = None
         bindings, timings = self._try_all(model, chain, reference)
@@ -137,7 +140,10 @@ class Runtime:
         rng = np.random.default_rng(0)
         for buffer in self._inputs.values():
             buffer[:] = rng.uniform(0.0, 1.0, buffer.shape)
-        expected = reference.run(None, self._inputs)[0]
+        try:
+            expected = reference.run(None, self._inputs)[0]
+        except _errors() as error:
+            raise BundleError(f"{self._what}: fails to run: {_first_line(error)}") from error
         bindings: dict[str, tuple[Any, Any]] = {}
         timings = []
         for provider in chain:
@@ -179,7 +185,7 @@ def _session(model: bytes, provider: str) -> tuple[Any, str]:
     options.log_severity_level = 4  # what goes wrong is raised; nothing is printed beside it
     try:
         session = onnxruntime.InferenceSession(
-            model, options, providers=[provider] if provider == CPU else [provider, CPU]
+            model, options, providers=[provider] if provider == CPU else [provider, CPU], enable_fallback=0
         )
     except _errors() as error:
         return None, _first_line(error)

@@ -1,3 +1,5 @@
+"""A loaded bundle at work: ticks, verdicts, and the robots it refuses."""
+
 import gc
 import tracemalloc
 from dataclasses import replace
