@@ -104,6 +104,19 @@ class Simulator:
         c, s = math.cos(yaw), math.sin(yaw)
         return c * (x_m - x) + s * (y_m - y), -s * (x_m - x) + c * (y_m - y)
 
+    def odom_to_world(self, x_m: float, y_m: float) -> tuple[float, float]:
+        """The inverse of ``world_to_odom``."""
+        return _from_frame(self._start, x_m, y_m)
+
+    def base_to_world(self, x_m: float, y_m: float) -> tuple[float, float]:
+        """A point seen from the robot, in the world."""
+        return _from_frame(self.pose, x_m, y_m)
+
+    def true_odom(self) -> Odom:
+        """True pose, in the frame that odometry starts in, and true twist: what drift-free odometry would say now."""
+        x, y, yaw = self.pose
+        return Odom.from_yaw(self.time_ns, *self.world_to_odom(x, y), wrap_angle(yaw - self._start[2]), *self.twist)
+
     def obstacles(self) -> Floats:
         """All cylinders now: x, y, radius. # (N, 3)"""
         return self._cylinders
@@ -120,6 +133,13 @@ class Simulator:
         """Move spare cylinder ``index`` (place it if it is not there)."""
         self._spares[index] = (x_m, y_m)
         self._sync_spares()
+
+    def remove_all_obstacles(self) -> int:
+        """Take all spare cylinders out of the world; returns how many there were."""
+        count = len(self._spares)
+        self._spares.clear()
+        self._sync_spares()
+        return count
 
     def remove_obstacle(self, index: int) -> None:
         """Take spare cylinder ``index`` out of the world."""
@@ -235,8 +255,7 @@ class Simulator:
         yaw = self.pose[2]
         period_s = self._odom.period_ns / NS
         if not self.params.wheel_odometry:
-            x, y = self.world_to_odom(*self.pose[:2])
-            return Odom.from_yaw(self.time_ns, x, y, wrap_angle(yaw - self._start[2]), *self.twist)
+            return self.true_odom()
         tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
         angles = np.floor(self._wheel_angles() / tick) * tick
         forward_m = self.robot.base.wheel_radius_m * float(np.mean(angles - self._encoders))
@@ -262,3 +281,10 @@ class Simulator:
             float(forward + imu.accel_noise_mps2 * noise[1]),
             float(left + imu.accel_noise_mps2 * noise[2]),
         )
+
+
+def _from_frame(pose: tuple[float, float, float], x_m: float, y_m: float) -> tuple[float, float]:
+    """A point of the frame at ``pose``, in the frame that ``pose`` is given in."""
+    x, y, yaw = pose
+    c, s = math.cos(yaw), math.sin(yaw)
+    return x + c * x_m - s * y_m, y + s * x_m + c * y_m

@@ -41,6 +41,22 @@ def empty_world(goal_m: tuple[float, float] = (10.0, 0.0), walls: bool = True) -
     return World("empty", np.array(posts, np.float64).reshape(-1, 3), (0.0, 0.0, 0.0), goal_m, math.hypot(*goal_m))
 
 
+def load_world(text: str) -> World:
+    """The world that ``text`` names: "empty", "clutter:SEED" or "barn:FOLDER:N".
+
+    Raises WorldError naming the text and the forms there are, or the file that cannot be read.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "empty":
+        return empty_world()
+    if kind == "clutter" and rest.isdecimal():
+        return generate_clutter(int(rest))
+    folder, _, number = rest.rpartition(":")
+    if kind == "barn" and folder and number.isdecimal():
+        return read_barn_world(Path(folder), int(number))
+    raise WorldError(f"unknown world {text!r}; give empty, clutter:SEED (as clutter:7) or barn:FOLDER:N")
+
+
 # -- BARN ------------------------------------------------------------------------------------------------------------
 
 

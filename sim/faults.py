@@ -1,0 +1,72 @@
+"""Faults of sensors, for tests and demos: what a broken lidar or odometry would say instead of the truth. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dsac_robot.core.values import NS, Odom, Scan
+
+LIDAR_FAULTS = (
+    "none",
+    "nan",  # every beam invalid
+    "blank",  # every beam without return
+    "frozen",  # the ranges of the last good scan under fresh stamps
+    "half_blind",  # the left half of the beams without return
+    "noise",  # 0.5 m of white noise on every range
+    "rotated",  # the beams turned by a quarter of the fan
+    "silent",  # no scans
+    "future_stamp",  # stamps 1 s ahead
+    "wrong_count",  # the last beam is missing
+)
+ODOM_FAULTS = (
+    "none",
+    "nan",  # pose and twist not a number
+    "jump",  # the pose 1 m off, from one message to the next
+    "frozen",  # the last good pose and twist under fresh stamps
+    "silent",  # no odometry
+)
+CLOCK_FAULTS = ("none", "stop")
+FUTURE_NS = NS
+JUMP_M = 1.0
+NOISE_STD_M = 0.5
+
+
+def faulty_scan(fault: str, scan: Scan, last_good: Scan, rng: np.random.Generator) -> Scan | None:
+    """``scan`` as a lidar with ``fault`` (one of LIDAR_FAULTS) would send it; None for a scan that is not sent."""
+    ranges = scan.ranges_m
+    if fault == "silent":
+        return None
+    if fault == "future_stamp":
+        return replace(scan, stamp_ns=scan.stamp_ns + FUTURE_NS)
+    if fault == "nan":
+        ranges = np.full_like(ranges, np.nan)
+    elif fault == "blank":
+        ranges = np.full_like(ranges, np.inf)
+    elif fault == "frozen":
+        ranges = last_good.ranges_m
+    elif fault == "half_blind":
+        ranges = ranges.copy()
+        ranges[len(ranges) // 2 :] = np.inf
+    elif fault == "noise":
+        ranges = np.abs(ranges + rng.normal(0.0, NOISE_STD_M, len(ranges)).astype(np.float32))
+    elif fault == "rotated":
+        ranges = np.roll(ranges, len(ranges) // 4)
+    elif fault == "wrong_count":
+        ranges = ranges[:-1]
+    return replace(scan, ranges_m=ranges)
+
+
+def faulty_odom(fault: str, odom: Odom, last_good: Odom) -> Odom | None:
+    """``odom`` as a base with ``fault`` (one of ODOM_FAULTS) would send it; None for a message that is not sent."""
+    if fault == "silent":
+        return None
+    if fault == "nan":
+        nan = float("nan")
+        return Odom(odom.stamp_ns, nan, nan, nan, nan, nan, nan)
+    if fault == "jump":
+        return replace(odom, x_m=odom.x_m + JUMP_M)
+    if fault == "frozen":
+        return replace(last_good, stamp_ns=odom.stamp_ns)
+    return odom

@@ -1,0 +1,266 @@
+"""The simulated robot on real topics: MuJoCo paced by the steady clock, for the nodes that run on the machine.
+
+    ros2 run dsac_robot sim_bridge --ros-args -p world:=clutter:7
+    python -m sim.ros_bridge --ros-args -p world:=clutter:7
+
+It publishes what the machine's drivers would (``scan``, ``odom``, ``imu``, ``contact``), ``/clock``, the world's goal,
+and the truth for reports; it takes ``cmd_vel``. Simulated time never runs faster than the steady clock: where the
+machine stalls it falls behind, and it never leaps.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point32, PointStamped, TwistStamped
+from nav_msgs.msg import Odometry
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import ChannelFloat32, PointCloud
+from std_srvs.srv import Trigger
+
+from dsac_robot.core.geometry import outward_distance
+from dsac_robot.core.kinematics import to_base
+from dsac_robot.core.params import ParameterError, param
+from dsac_robot.core.robot import load_robot
+from dsac_robot.core.values import Contact, Goal, Imu, Odom, Sample, Scan, ns
+from dsac_robot.nodes.converters import (
+    ConversionError,
+    Frames,
+    contact_to_message,
+    goal_to_message,
+    imu_to_message,
+    odom_to_message,
+    same_frame,
+    scan_to_message,
+    stamp_to_message,
+    twist_from_message,
+)
+from dsac_robot.nodes.lifecycle import LifecycleParams, StackNode
+from dsac_robot.nodes.run import spin
+from dsac_robot.nodes.topics import (
+    CLOCK,
+    CONTACT,
+    EVENTS,
+    GOAL_POSE,
+    IMU,
+    LATCHED,
+    ODOM,
+    SCAN,
+    SENSOR_DATA,
+    Topic,
+    cmd_vel_topic,
+)
+from sim.faults import CLOCK_FAULTS, LIDAR_FAULTS, ODOM_FAULTS, faulty_odom, faulty_scan
+from sim.robot_model import SPARE_RADIUS_M
+from sim.simulator import SimParams, Simulator
+from sim.worlds import WorldError, load_world
+
+STEP_S = 0.01  # of simulated time, between two messages on /clock
+FIRST_NS = ns(1.0)  # simulated time starts here: in ROS a time of 0 means that there is no clock yet
+
+TRUTH = Topic("sim/truth", Odometry, SENSOR_DATA, "simulator", "true pose, in the frame that odometry starts in")
+OBSTACLES = Topic(
+    "sim/obstacles", PointCloud, LATCHED, "simulator", "centres of all cylinders in `odom`, channel `radius`"
+)
+PLACE_OBSTACLE = Topic(
+    "sim/place_obstacle", PointStamped, EVENTS, "tests, demos", "put a cylinder there, in `odom` or `base_link`"
+)
+
+
+@dataclass(frozen=True)
+class SimBridgeParams(LifecycleParams):
+    """Parameters of the simulated robot."""
+
+    autostart: bool = param(True, unit="", help="configure and activate at start, as a robot's drivers do")
+    robot: str = param("jackal", unit="", help="robot of config/robots, or the path of a .yaml file")
+    world: str = param("clutter:0", unit="", help="empty, clutter:SEED or barn:FOLDER:N; read at start and ~/restart")
+    seed: int = param(0, unit="", low=0, high=2**31 - 1, help="seed of the noise; read at start and ~/restart")
+    real_time_factor: float = param(1.0, unit="", low=0.01, high=1.0, help="simulated over real time, at most")
+    noise: bool = param(True, unit="", help="sensor noise; read at start and ~/restart")
+    goal_from_world: bool = param(True, unit="", help="publish the world's goal on goal_pose at start and ~/restart")
+    cmd_vel_type: str = param("TwistStamped", unit="", choices=("TwistStamped", "Twist"), help="type of cmd_vel")
+    lidar_fault: str = param("none", unit="", choices=LIDAR_FAULTS, help="what is wrong with the lidar")
+    odom_fault: str = param("none", unit="", choices=ODOM_FAULTS, help="what is wrong with the odometry")
+    clock_fault: str = param("none", unit="", choices=CLOCK_FAULTS, help="stop: no /clock, all else goes on")
+
+
+LIVE = ("world", "seed", "noise", "goal_from_world", "lidar_fault", "odom_fault", "clock_fault")
+
+
+class SimBridge(StackNode):
+    """The node ``sim_bridge``. Simulated time stands still until it is active, and while it is not."""
+
+    def __init__(self, arguments: list[str] | None = None, context: Any = None) -> None:
+        super().__init__("sim_bridge", SimBridgeParams, live=LIVE, arguments=arguments, context=context)
+
+    def configure(self) -> None:
+        params = self._params()
+        self._robot = load_robot(params.robot)
+        self._frames = Frames()
+        self._step_ns = ns(STEP_S)
+        self._period_ns = round(self._step_ns / params.real_time_factor)
+        self._due_ns = 0  # of the steady clock
+        self._now_ns = FIRST_NS - self._step_ns  # simulated ROS time
+        try:
+            self._begin(params)
+        except WorldError as error:
+            raise ParameterError(f"{self.get_fully_qualified_name()}: world: {error}") from error
+        self._topics = {
+            topic.name: self.publisher(topic)
+            for topic in (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, TRUTH, OBSTACLES)
+        }
+        self.subscribe(cmd_vel_topic(params.cmd_vel_type), self._on_command)
+        self.subscribe(PLACE_OBSTACLE, self._on_place_obstacle)
+        self.service(Trigger, "~/clear_obstacles", self._on_clear_obstacles)
+        self.service(Trigger, "~/restart", self._on_restart)
+        # Twice as often as steps are due, so that a late call does not cost a whole period.
+        self.steady_timer(0.5 * STEP_S / params.real_time_factor, self._on_timer)
+
+    def cleanup(self) -> None:
+        del self._sim
+
+    # Stepping.
+
+    def _params(self) -> SimBridgeParams:
+        return self.values(SimBridgeParams)
+
+    def _begin(self, params: SimBridgeParams) -> None:
+        """Build the world and put the robot at its start; WorldError and no change if there is no such world."""
+        world = load_world(params.world)
+        self._sim = Simulator(self._robot, world, params.seed, SimParams(noise=params.noise, imu=True))
+        self._run_ns = 0  # simulated time within this run at the end of the next step
+        self._begin_ns = self._now_ns + self._step_ns  # ROS time of the run's time 0
+        self._fault_rng = np.random.default_rng(params.seed)
+        self._good_scan: Scan | None = None
+        self._good_odom: Odom | None = None
+        self._announced = False
+
+    def _on_timer(self) -> None:
+        steady_ns = self.steady_ns()
+        if self.active and steady_ns >= self._due_ns:
+            # A step is due a period after the one before was; time lost beyond one period is not made up for.
+            self._due_ns = max(self._due_ns + self._period_ns, steady_ns)
+            self._step(self._params())
+
+    def _step(self, params: SimBridgeParams) -> None:
+        samples = self._sim.advance(self._run_ns)
+        self._now_ns = self._begin_ns + self._run_ns
+        self._run_ns += self._step_ns
+        if params.clock_fault != "stop":
+            self._publish(CLOCK, Clock(clock=stamp_to_message(self._now_ns)))
+        if not self._announced:
+            self._announced = True
+            self._announce(params)
+        for sample in samples:
+            self._publish_sample(sample, params)
+        self._publish(TRUTH, self._odom_message(self._sim.true_odom()))
+
+    def _announce(self, params: SimBridgeParams) -> None:
+        """What is said once at the start of a run."""
+        self._publish(CONTACT, contact_to_message(Contact(self._now_ns, False)))
+        self._publish_obstacles()
+        if params.goal_from_world:
+            goal = Goal(self._now_ns, *self._sim.world_to_odom(*self._sim.world.goal_m))
+            self._publish(GOAL_POSE, goal_to_message(goal, self._frames))
+
+    # Publishing.
+
+    def _publish(self, topic: Topic, message: Any) -> None:
+        self._topics[topic.name].publish(message)
+
+    def _publish_sample(self, sample: Sample, params: SimBridgeParams) -> None:
+        if isinstance(sample, Odom):
+            if params.odom_fault == "none" or self._good_odom is None:
+                self._good_odom = sample
+            odom = faulty_odom(params.odom_fault, sample, self._good_odom)
+            if odom is not None:
+                self._publish(ODOM, self._odom_message(odom))
+        elif isinstance(sample, Scan):
+            if params.lidar_fault == "none" or self._good_scan is None:
+                self._good_scan = sample
+            scan = faulty_scan(params.lidar_fault, sample, self._good_scan, self._fault_rng)
+            if scan is not None:
+                scan_message = scan_to_message(scan, self._robot.lidar)
+                scan_message.header.stamp = stamp_to_message(self._begin_ns + scan.stamp_ns)
+                self._publish(SCAN, scan_message)
+        elif isinstance(sample, Imu):
+            imu_message = imu_to_message(sample, self._frames.base)
+            imu_message.header.stamp = stamp_to_message(self._begin_ns + sample.stamp_ns)
+            self._publish(IMU, imu_message)
+        elif isinstance(sample, Contact):
+            contact = Contact(self._begin_ns + sample.stamp_ns, sample.touching)
+            self._publish(CONTACT, contact_to_message(contact))
+            self._log_contact(contact)
+
+    def _odom_message(self, odom: Odom) -> Odometry:
+        message = odom_to_message(odom, self._frames)
+        message.header.stamp = stamp_to_message(self._begin_ns + odom.stamp_ns)
+        return message
+
+    def _log_contact(self, contact: Contact) -> None:
+        if contact.touching:
+            speed = abs(self._sim.twist[0])
+            self.get_logger().warning(f"contact at {contact.stamp_ns} ns, moving at {speed:.2f} m/s")
+
+    def _publish_obstacles(self) -> None:
+        message = PointCloud(channels=[ChannelFloat32(name="radius")])
+        message.header.stamp = stamp_to_message(self._now_ns)
+        message.header.frame_id = self._frames.odom
+        for x, y, radius in self._sim.obstacles().tolist():
+            x, y = self._sim.world_to_odom(x, y)
+            message.points.append(Point32(x=x, y=y))
+            message.channels[0].values.append(radius)
+        self._publish(OBSTACLES, message)
+
+    # Inputs.
+
+    def _on_command(self, message: Any) -> None:
+        """The base hears a command now, whatever its stamp: it has no clock of its own to judge stamps by."""
+        twist = message.twist if isinstance(message, TwistStamped) else message
+        self._sim.send(twist_from_message(twist, self._sim.time_ns))
+
+    def _on_place_obstacle(self, message: PointStamped) -> None:
+        frame, x, y = message.header.frame_id, message.point.x, message.point.y
+        if same_frame(frame, self._frames.base):
+            world_m = self._sim.base_to_world(x, y)
+        elif same_frame(frame, self._frames.odom):
+            world_m = self._sim.odom_to_world(x, y)
+        else:
+            raise ConversionError(f"frame {frame!r}: give {self._frames.odom!r} or {self._frames.base!r}")
+        if not np.all(np.isfinite(world_m)):
+            raise ConversionError(f"point ({x}, {y}) must be finite")
+        seen_m = to_base(Odom.from_yaw(0, *self._sim.pose, 0.0, 0.0), *world_m)
+        if outward_distance(np.array([seen_m]), self._robot.footprint)[0] <= SPARE_RADIUS_M:
+            raise ConversionError(f"point ({x}, {y}) in {frame!r} is inside the robot: put it farther away")
+        try:
+            self._sim.place_obstacle(*world_m)
+        except ValueError as error:
+            raise ConversionError(f"{error} with ~/clear_obstacles") from error
+        self._publish_obstacles()
+
+    def _on_clear_obstacles(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = True, f"removed {self._sim.remove_all_obstacles()}"
+        self._publish_obstacles()
+        return response
+
+    def _on_restart(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        params = self._params()
+        try:
+            self._begin(params)
+        except WorldError as error:
+            response.success, response.message = False, str(error)
+            return response
+        response.success, response.message = True, f"{self._sim.world.name}, seed {params.seed}"
+        return response
+
+
+def main() -> int:
+    """The simulated robot as a process; returns its exit status."""
+    return spin(SimBridge)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
