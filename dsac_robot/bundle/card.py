@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,6 +17,7 @@ from dsac_robot.core.robot import Robot
 
 CARD_VERSION = 1
 CARD_FILE = "card.json"
+TERM_ELEMENTS_MAX = 1_000_000  # a card must not make the robot run out of memory
 PERIOD_TOLERANCE = 0.1  # the lidar's scans must allow the control period within this fraction
 
 
@@ -122,8 +124,12 @@ class Card:
             raise BundleError("no term may be called 'command': it is the monitor's input for the judged command")
         if names != self.layout.terms:
             raise BundleError(f"layout.terms = {self.layout.terms} differs from the names in terms = {names}")
-        if any(size < 1 for term in self.terms for size in term.shape):
-            raise BundleError("terms: each size of a shape must be at least 1")
+        for term in self.terms:
+            if any(size < 1 for size in term.shape) or math.prod(term.shape) > TERM_ELEMENTS_MAX:
+                raise BundleError(
+                    f"terms: {term.name} has shape {term.shape}; each size must be at least 1, their product at most "
+                    f"{TERM_ELEMENTS_MAX}"
+                )
         if self.layout.control_period_s <= 0.0 or self.layout.frames < 1:
             raise BundleError("layout: control_period_s must be above 0 and frames at least 1")
 

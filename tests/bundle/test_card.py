@@ -63,6 +63,7 @@ def edited(card: Card, edit: Callable[[Any], None]) -> bytes:
         (lambda c: c["terms"].pop(), "differs from the names in terms"),
         (lambda c: c["terms"].reverse(), "differs from the names in terms"),
         (lambda c: c["terms"][0].update(shape=[0, 3]), "at least 1"),
+        (lambda c: c["terms"][0].update(shape=[10**6, 2]), "at most 1000000"),
         (lambda c: c.update(card_version=2), "card_version = 2 is not supported"),
         (lambda c: c.pop("card_version"), "card_version = None is not supported"),
         (lambda c: c.update(lidar=None), r"card\.json\.lidar = None must be an object"),

@@ -25,6 +25,8 @@ from dsac_robot.core.reasons import OodLevel, Reason
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Goal, Odom, Scan, ns
 
+from .conftest import dense_graph, model_bytes
+
 SCAN_NS = NS // 40
 
 
@@ -94,6 +96,33 @@ def test_the_command_carries_the_scans_stamp_and_keeps_the_limits(bundle, robot:
     assert command.stamp_ns == NS
     assert robot.limits.speed_mps_min <= command.speed_mps <= robot.limits.speed_mps_max
     assert abs(command.yaw_rate_radps) <= robot.limits.yaw_rate_radps_max
+
+
+def loaded(tmp_path: Path, card: Card, low: list[float], high: list[float]):
+    """A bundle whose policy answers large numbers, clipped to [low, high] inside the network."""
+    weights = -100.0 * np.ones((sum(int(np.prod(term.shape)) for term in card.terms), 2))
+    model = model_bytes(dense_graph(card.terms, "command", weights, low, high))
+    folder = write_bundle(tmp_path / "clipped", replace(card, monitor=None), model, None, None)
+    return load_bundle(folder, (), allow_unsigned=True)
+
+
+def test_rounding_to_float32_does_not_leave_the_limits(tmp_path: Path, layout: ObservationLayout, robot: Robot) -> None:
+    slow = replace(robot, limits=replace(robot.limits, speed_mps_min=-0.1, yaw_rate_radps_max=1.1))
+    card = Card.of("slow", "navigate", slow, layout)
+    assert float(np.float32(-0.1)) < -0.1 and float(np.float32(-1.1)) < -1.1
+    policy = filled(DeployedPolicy(loaded(tmp_path, card, [-0.1, -1.1], [2.0, 1.1]), slow), slow)
+    assert policy.tick(NS) == Command(NS, -0.1, -1.1)
+
+
+def test_a_command_out_of_its_limits_is_shown_to_the_guard_and_not_hidden(tmp_path, card: Card, robot: Robot) -> None:
+    policy = filled(DeployedPolicy(loaded(tmp_path, card, [-3.0, -2.0], [2.0, 2.0]), robot), robot)
+    assert policy.tick(NS) == Command(NS, -3.0, -2.0)
+
+
+def test_a_command_that_is_not_finite_is_shown_to_the_guard(bundle, robot: Robot) -> None:
+    policy = filled(DeployedPolicy(bundle, robot), robot)
+    policy.add(Goal(NS, float("nan"), 0.0))
+    assert not policy.tick(NS).finite
 
 
 def test_a_tick_without_samples_raises_and_was_no_tick(bundle, robot: Robot) -> None:
