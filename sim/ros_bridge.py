@@ -127,6 +127,10 @@ class SimBridge(StackNode):
     def _params(self) -> SimBridgeParams:
         return self.values(SimBridgeParams)
 
+    def _now(self, name: str) -> Any:
+        """One parameter as it is now: much quicker than all of them."""
+        return self.get_parameter(name).value
+
     def _begin(self, params: SimBridgeParams) -> None:
         """Build the world and put the robot at its start; WorldError and no change if there is no such world."""
         world = load_world(params.world)
@@ -143,26 +147,26 @@ class SimBridge(StackNode):
         if self.active and steady_ns >= self._due_ns:
             # A step is due a period after the one before was; time lost beyond one period is not made up for.
             self._due_ns = max(self._due_ns + self._period_ns, steady_ns)
-            self._step(self._params())
+            self._step()
 
-    def _step(self, params: SimBridgeParams) -> None:
+    def _step(self) -> None:
         samples = self._sim.advance(self._run_ns)
         self._now_ns = self._begin_ns + self._run_ns
         self._run_ns += self._step_ns
-        if params.clock_fault != "stop":
+        if self._now("clock_fault") != "stop":
             self._publish(CLOCK, Clock(clock=stamp_to_message(self._now_ns)))
         if not self._announced:
             self._announced = True
-            self._announce(params)
+            self._announce()
         for sample in samples:
-            self._publish_sample(sample, params)
+            self._publish_sample(sample)
         self._publish(TRUTH, self._odom_message(self._sim.true_odom()))
 
-    def _announce(self, params: SimBridgeParams) -> None:
+    def _announce(self) -> None:
         """What is said once at the start of a run."""
         self._publish(CONTACT, contact_to_message(Contact(self._now_ns, False)))
         self._publish_obstacles()
-        if params.goal_from_world:
+        if self._now("goal_from_world"):
             goal = Goal(self._now_ns, *self._sim.world_to_odom(*self._sim.world.goal_m))
             self._publish(GOAL_POSE, goal_to_message(goal, self._frames))
 
@@ -171,17 +175,19 @@ class SimBridge(StackNode):
     def _publish(self, topic: Topic, message: Any) -> None:
         self._topics[topic.name].publish(message)
 
-    def _publish_sample(self, sample: Sample, params: SimBridgeParams) -> None:
+    def _publish_sample(self, sample: Sample) -> None:
         if isinstance(sample, Odom):
-            if params.odom_fault == "none" or self._good_odom is None:
+            fault = self._now("odom_fault")
+            if fault == "none" or self._good_odom is None:
                 self._good_odom = sample
-            odom = faulty_odom(params.odom_fault, sample, self._good_odom)
+            odom = faulty_odom(fault, sample, self._good_odom)
             if odom is not None:
                 self._publish(ODOM, self._odom_message(odom))
         elif isinstance(sample, Scan):
-            if params.lidar_fault == "none" or self._good_scan is None:
+            fault = self._now("lidar_fault")
+            if fault == "none" or self._good_scan is None:
                 self._good_scan = sample
-            scan = faulty_scan(params.lidar_fault, sample, self._good_scan, self._fault_rng)
+            scan = faulty_scan(fault, sample, self._good_scan, self._fault_rng)
             if scan is not None:
                 scan_message = scan_to_message(scan, self._robot.lidar)
                 scan_message.header.stamp = stamp_to_message(self._begin_ns + scan.stamp_ns)
