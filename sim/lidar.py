@@ -31,9 +31,9 @@ def cast(lidar: Lidar, pose: tuple[float, float, float], cylinders_m: Floats) ->
     bearing = np.mod(np.arctan2(dy, dx) - (yaw + lidar.yaw_rad + lidar.angle_min_rad), 2.0 * math.pi)
     half = np.arcsin(radius / gap)
     turn = 2.0 * math.pi
-    wrapped = bearing + half >= turn  # such a cylinder also meets the first beams
-    bearing = np.concatenate([bearing, bearing[wrapped] - turn])
-    half, gap, radius = (np.concatenate([a, a[wrapped]]) for a in (half, gap, radius))
+    over, under = bearing + half >= turn, bearing < half  # such a cylinder also meets the first, or the last, beams
+    bearing = np.concatenate([bearing, bearing[over] - turn, bearing[under] + turn])
+    half, gap, radius = (np.concatenate([a, a[over], a[under]]) for a in (half, gap, radius))
     first = np.maximum(np.ceil((bearing - half) / step), 0.0).astype(np.int64)
     last = np.minimum(np.floor((bearing + half) / step), lidar.beams - 1).astype(np.int64)
     count = np.maximum(last - first + 1, 0)
