@@ -28,6 +28,10 @@ class BagError(RuntimeError):
     """A bag cannot be read. The message names the bag and what to do."""
 
 
+class SeveralRobotsError(BagError):
+    """A bag holds the topics of several namespaces and none was named."""
+
+
 @dataclass(frozen=True)
 class Logged:
     """One value from a bag: its topic relative to the robot's namespace, and when it was logged."""
@@ -81,7 +85,7 @@ class BagReader:
     def __init__(self, path: Path, namespace: str | None = None) -> None:
         self.path = path
         self.report = ReadReport()
-        self._reader = _open(path)
+        self._reader = open_bag(path)
         try:
             self.namespace = self._find_namespace() if namespace is None else namespace.strip("/")
             self._decoders = self._find_decoders()
@@ -175,7 +179,7 @@ class BagReader:
                     continue
                 yield topic, log_time_ns, decoded
         except Exception as error:  # rosbags lets many kinds through from damaged bytes; all mean the same here
-            raise BagError(_damaged(self.path, error)) from error
+            raise read_error(self.path, error) from error
 
     def _find_namespace(self) -> str:
         spaces = {
@@ -185,7 +189,9 @@ class BagReader:
             if c.topic.endswith(f"/{name}")
         }
         if len(spaces) > 1 and "" not in spaces:
-            raise BagError(f"{self.path} holds several robots ({', '.join(sorted(spaces))}): name one by its namespace")
+            raise SeveralRobotsError(
+                f"{self.path} holds several robots ({', '.join(sorted(spaces))}): name one by its namespace"
+            )
         return "" if "" in spaces or not spaces else spaces.pop()
 
     def _find_decoders(self) -> dict[str, tuple[str, Decoder]]:
@@ -222,17 +228,19 @@ class _Frames:
             self.known = True
 
 
-def _open(path: Path) -> AnyReader:
+def open_bag(path: Path) -> AnyReader:
+    """rosbags' reader, opened; common types are known even where the bag lacks them. Raises BagError."""
     if not path.exists():
         raise BagError(f"{path} does not exist: give a bag folder (with metadata.yaml) or an .mcap file")
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
         reader.open()
     except Exception as error:  # see _decoded
-        raise BagError(_damaged(path, error)) from error
+        raise read_error(path, error) from error
     return reader
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def read_error(path: Path, error: Exception) -> BagError:
+    """The BagError for whatever ``error`` reading ``path`` gave."""
     what = str(error) or type(error).__name__
-    return f"{path} cannot be read ({what}); if it was never closed, try: dsac-robot bag recover {path.name}"
+    return BagError(f"{path} cannot be read ({what}); if it was never closed, try: dsac-robot bag recover {path.name}")
