@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_odom
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Scan
+
+# (target frame, source frame, x, y) -> x, y in the target frame; LookupError where the frames are not connected (yet)
+Lookup = Callable[[str, str, float, float], tuple[float, float]]
 
 ODOM_FRAME = "odom"
 BASE_FRAME = "base_link"
@@ -202,12 +206,14 @@ def goal_from_message(
     history: History,
     received_ns: int,
     frames: Frames = Frames(),
+    lookup: Lookup | None = None,
 ) -> Goal:
-    """Goal in the odom frame from a pose, or from the last pose of a path (whose own header is the path's).
+    """Goal in the odom frame from a pose, or from the last pose of a path (in the frame of the path's own header).
 
     In the base frame it is moved with the newest odometry stamped not after the goal, so that it depends on data and
-    not on when it came. A stamp of 0 (as `ros2 topic pub` sends) means ``received_ns``. Raises ConversionError naming
-    the frame if it is another one, or an empty path; MissingSampleError while the odometry it needs is not there.
+    not on when it came; in other frames by ``lookup`` (tf2), if there is one. A stamp of 0, as `ros2 topic pub` sends,
+    means ``received_ns``. Raises ConversionError naming the frame if nothing can place it, or for an empty path;
+    LookupError (MissingSampleError is one) while the odometry or the transform is not there yet.
     """
     stamp_ns = stamp_from_message(message.header.stamp) or received_ns
     point = _goal_pose(message).position
@@ -217,11 +223,13 @@ def goal_from_message(
     if same_frame(frame, frames.odom):
         return Goal(stamp_ns, point.x, point.y)
     if same_frame(frame, frames.base):
-        x_m, y_m = to_odom(history.newest(Odom, stamp_ns), point.x, point.y)
-        return Goal(stamp_ns, x_m, y_m)
-    raise ConversionError(
-        f"goal in frame {frame!r} refused: send it in {frames.odom!r} or {frames.base!r}, or install tf2_ros"
-    )
+        return Goal(stamp_ns, *to_odom(history.newest(Odom, stamp_ns), point.x, point.y))
+    if lookup is None or not frame:
+        raise ConversionError(
+            f"goal in frame {frame!r} refused: send it in {frames.odom!r} or {frames.base!r}"
+            + ("" if lookup else "; other frames need tf2_ros, which is not installed")
+        )
+    return Goal(stamp_ns, *lookup(frames.odom, frame, point.x, point.y))
 
 
 def _goal_pose(message: PoseStamped | Path) -> Pose:

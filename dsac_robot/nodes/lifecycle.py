@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock
+from rclpy.clock import Clock, JumpThreshold
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -132,6 +133,16 @@ class StackNode(LifecycleNode):
         """A service, by convention private (``~/stop``)."""
         made = self.create_service(service_type, name, callback)
         self._undo.append(lambda: self.destroy_service(made))
+
+    def at_cleanup(self, undo: Callable[[], Any]) -> None:
+        """Call ``undo`` when the node is cleaned up, last made first."""
+        self._undo.append(undo)
+
+    def on_clock_jump_back(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever ROS time has jumped back (a simulation or bag that starts again)."""
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        handle = self.get_clock().create_jump_callback(threshold, post_callback=lambda jump: callback())
+        self._undo.append(handle.unregister)
 
     def diagnose(self, period_s: float, status: Callable[[], DiagnosticStatus]) -> None:
         """Publish ``status()`` on /diagnostics with this period, under the node's full name."""

@@ -1,0 +1,149 @@
+"""The node ``policy``: on each scan that is due, the bundle's command on ``policy/cmd_vel``, stamped as the scan.
+
+Without a goal it is silent. At the goal it commands zero until the robot stands, and is silent then.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from dsac_robot.bundle.deployed import DeployedPolicy
+from dsac_robot.core.history import MissingSampleError
+from dsac_robot.core.navigate import NavigateParams, goal_distance_m
+from dsac_robot.core.params import param
+from dsac_robot.core.values import NS, Command, Goal, Odom, Sample
+from dsac_robot.nodes.converters import command_to_message
+from dsac_robot.nodes.inputs import BundleParams, ObservationInputs, RobotParams, bundle_of, robot_of, signature_of
+from dsac_robot.nodes.lifecycle import StackNode, value_pairs
+from dsac_robot.nodes.run import spin
+from dsac_robot.nodes.topics import POLICY_CMD_VEL
+
+STANDING_MPS = 0.02
+STANDING_RADPS = 0.02
+LATENCIES_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class PolicyParams:
+    """Parameters of the policy node alone."""
+
+    goal_tolerance_m: float = param(
+        NavigateParams.goal_tolerance_m, unit="m", low=0.01, high=10.0, help="the goal is reached within this distance"
+    )
+
+
+class PolicyNode(StackNode):
+    """The node ``policy``."""
+
+    def __init__(self, arguments: list[str] | None = None, context: Any = None) -> None:
+        super().__init__("policy", RobotParams, BundleParams, PolicyParams, arguments=arguments, context=context)
+
+    def configure(self) -> None:
+        robot_params, params = self.values(RobotParams), self.values(BundleParams)
+        robot, self._bundle = robot_of(robot_params), bundle_of(params)
+        self._tolerance_m = self.values(PolicyParams).goal_tolerance_m
+        self._frame = robot_params.base_frame
+        self._policy = DeployedPolicy(self._bundle, robot)
+        self._forget()
+        self._latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._ticks = self._missing = 0
+        self._missed = ""
+        self._publisher = self.publisher(POLICY_CMD_VEL)
+        self._inputs = ObservationInputs(
+            self, robot_params, robot, params.observation_wait_s, self._add, self._tick, self._reset, self._on_scan
+        )
+        self.diagnose(1.0, self._status)
+        self.get_logger().info(
+            f"bundle {self._bundle.card.name} {self._bundle.digest[:16]}, signed by {signature_of(self._bundle)}; "
+            f"{self._policy.report}"
+        )
+
+    def _forget(self) -> None:
+        self._goal: Goal | None = None
+        self._odom: Odom | None = None
+        self._arrived = False  # at the present goal
+        self._silent = True
+
+    def _reset(self) -> None:
+        self._policy.reset()
+        self._forget()
+
+    def _add(self, sample: Sample) -> None:
+        self._policy.add(sample)
+        if isinstance(sample, Goal):
+            same = self._goal is not None and (sample.x_m, sample.y_m) == (self._goal.x_m, self._goal.y_m)
+            self._goal = sample
+            if not same:  # planners send the same goal again and again
+                self._arrived = self._silent = False
+        elif isinstance(sample, Odom):
+            self._odom = sample
+
+    def _on_scan(self, stamp_ns: int) -> None:
+        if self.active and not self._silent and not self._inputs.waiting and self._policy.due(stamp_ns):
+            self._inputs.request(stamp_ns)
+
+    def _tick(self, stamp_ns: int) -> None:
+        if not self.active:
+            return
+        try:
+            command = self._policy.tick(stamp_ns)
+        except MissingSampleError as error:
+            self._missing, self._missed = self._missing + 1, str(error)
+            return
+        if self._at_goal():
+            command = Command(stamp_ns, 0.0, 0.0)
+        self._publisher.publish(command_to_message(command, self._frame))
+        self._ticks += 1
+        self._latencies_s.append((self.now_ns() - stamp_ns) / NS)
+
+    def _at_goal(self) -> bool:
+        """Whether the present goal has been reached; says so once, and ends the ticks once the robot stands."""
+        if self._goal is None or self._odom is None:
+            return False
+        if not self._arrived and goal_distance_m(self._odom, self._goal) < self._tolerance_m:
+            self._arrived = True
+            self.get_logger().info(f"goal ({self._goal.x_m:.2f}, {self._goal.y_m:.2f}) m reached")
+        standing = abs(self._odom.speed_mps) < STANDING_MPS and abs(self._odom.yaw_rate_radps) < STANDING_RADPS
+        self._silent = self._arrived and standing
+        return self._arrived
+
+    def _status(self) -> DiagnosticStatus:
+        bundle = self._bundle
+        status = DiagnosticStatus(level=DiagnosticStatus.OK, name="policy", message=self._state())
+        if bundle.signed_by is None:
+            status.level, status.message = DiagnosticStatus.WARN, f"UNSIGNED bundle; {status.message}"
+        p50, p99 = np.percentile(self._latencies_s, (50, 99)) if self._latencies_s else (np.nan, np.nan)
+        status.values = value_pairs(
+            bundle=bundle.card.name,
+            bundle_digest=bundle.digest,
+            signed_by=signature_of(bundle),
+            provider=self._policy.report.provider,
+            ticks=self._ticks,
+            scan_to_command_p50_s=f"{p50:.6f}",
+            scan_to_command_p99_s=f"{p99:.6f}",
+            ticks_without_samples=self._missing,
+            last_missing=self._missed,
+        )
+        return status
+
+    def _state(self) -> str:
+        if not self.active:
+            return "inactive"
+        if self._goal is None:
+            return "no goal"
+        return "at the goal" if self._arrived else "driving"
+
+
+def main() -> int:
+    """The policy as a process; returns its exit status."""
+    return spin(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
