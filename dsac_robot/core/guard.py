@@ -7,36 +7,20 @@ The ladder, from the bottom: a latched stop (contact, operator) until reset; a s
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from dsac_robot.core.guard_check import Checker, Choice, Situation
-from dsac_robot.core.guard_geometry import Pose, pose_at, pose_of
-from dsac_robot.core.guard_inputs import (
-    Fault,
-    Pairing,
-    age_s,
-    clamped,
-    odom_fault,
-    odom_jump,
-    odom_values_fault,
-    paired,
-    policy_fault,
-    scan_fault,
-    teleop_state,
-)
-from dsac_robot.core.guard_memory import Memory, View, read_scan, remember
+from dsac_robot.core.guard_geometry import pose_of
+from dsac_robot.core.guard_inputs import Fault, Pairing, age_s, clamped, paired, policy_fault, teleop_state
+from dsac_robot.core.guard_memory import View
 from dsac_robot.core.guard_motion import Sent, Twist, limit_rates, stop_step, under_way
+from dsac_robot.core.guard_sensed import SAMPLES_MAX, Sensed, sense
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Command, Odom, Scan, ns
+from dsac_robot.core.values import Command, ns
 
 STOP_STEP_S_MAX = 0.1  # a stop that was called late goes down its ramp by at most so much at once
-SAMPLES_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -53,29 +37,24 @@ class GuardModel:
         return cls(params, robot, Checker.of(params, robot))
 
 
+@dataclass(frozen=True)
+class Halt:
+    """A stop for a fault, and until when it lasts at least."""
+
+    fault: Fault
+    until_ns: int
+
+
 @dataclass(frozen=True, eq=False)
 class GuardState:
     """All that a step hands to the next. ``initial_state()`` makes the first."""
 
     now_ns: int | None = None
     sent: tuple[Sent, ...] = ()
-    odoms: tuple[Odom, ...] = ()
-    travelled_m: float = 0.0
-    scan: Scan | None = None  # the newest that was taken in
-    same_since_ns: int = 0  # stamp of the first scan with the very same ranges
-    same_pose: Pose = (0.0, 0.0, 0.0)  # and the robot's pose then
-    view: View | None = None
-    memory: Memory = field(default_factory=Memory)
+    sensed: Sensed = field(default_factory=Sensed)
     pairing: Pairing = field(default_factory=Pairing)
-    enabled: bool = False
     latch: Fault | None = None
-    stop: Fault | None = None
-    stop_until_ns: int = 0
-
-    @property
-    def last(self) -> Twist:
-        """The twist sent last."""
-        return (self.sent[-1].speed_mps, self.sent[-1].yaw_rate_radps) if self.sent else (0.0, 0.0)
+    halt: Halt | None = None
 
 
 def initial_state() -> GuardState:
@@ -83,75 +62,98 @@ def initial_state() -> GuardState:
     return GuardState()
 
 
+@dataclass(frozen=True, eq=False)
+class _Now:
+    """What one step works with."""
+
+    inp: GuardInput
+    model: GuardModel
+    sent: tuple[Sent, ...]
+    last: Twist
+    elapsed_s: float  # since the last command, at most STOP_STEP_S_MAX
+    sensed: Sensed
+    pairing: Pairing
+
+    @property
+    def down(self) -> Twist:
+        """The next command of a controlled stop. It goes on even if the clock stands still."""
+        return stop_step(self.last, max(self.elapsed_s, self.model.params.period_s), self.model.robot.limits)
+
+
 def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardState, Decision]:
     """One period of the guard. Any input, however broken, gives a finite command within the robot's limits."""
     params = model.params
     elapsed = params.period_s if state.now_ns is None else age_s(inp.now_ns, state.now_ns)
-    jumped = elapsed < -params.future_tolerance_s or elapsed > params.clock_jump_s
-    if jumped:
-        state = _forgotten(state, inp.now_ns)
-    state, odom_wrong = _take_odom(state, inp, model)
-    state = _take_scan(state, inp, model)
+    sensed, pairing, fault = state.sensed, state.pairing, None
+    if not -params.future_tolerance_s <= elapsed <= params.clock_jump_s:  # no stamp means anything any more
+        sensed, pairing = Sensed(enabled=sensed.enabled), Pairing()
+        fault = Fault(Reason.CLOCK_JUMP, (("step_s", elapsed), ("limit_s", params.clock_jump_s)))
+    sensed, wrong = sense(sensed, inp, params, model.robot)
     if inp.command is None or age_s(inp.now_ns, inp.command.stamp_ns) >= -params.future_tolerance_s:
-        pairing = paired(state.pairing, inp.command, inp.verdict, inp.now_ns)
-        state = dataclasses.replace(state, pairing=pairing)
-    state = _latched(state, inp)
-    if jumped:
-        fault: Fault | None = Fault(Reason.CLOCK_JUMP, (("step_s", elapsed), ("limit_s", params.clock_jump_s)))
-    else:
-        fault = odom_wrong
-    elapsed = min(max(elapsed, 0.0), STOP_STEP_S_MAX)
-    state, decision = _decide(state, inp, model, fault, elapsed)
-    return _sent(state, inp.now_ns, decision, model), decision
+        pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
+    latch = _latched(state.latch, inp)
+    last = (state.sent[-1].speed_mps, state.sent[-1].yaw_rate_radps) if state.sent else (0.0, 0.0)
+    now = _Now(inp, model, state.sent, last, min(max(elapsed, 0.0), STOP_STEP_S_MAX), sensed, pairing)
+    if inp.clock_lost:
+        fault = Fault(Reason.CLOCK_LOST)
+    elif fault is None:
+        fault = Fault(inp.fault) if inp.fault != Reason.NONE else wrong
+    halt, decision = _decided(now, latch, state.halt, fault)
+    sent = _logged(state.sent, inp.now_ns, decision, model)
+    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt), decision
 
 
-def _decide(
-    state: GuardState, inp: GuardInput, model: GuardModel, found: Fault | None, elapsed_s: float
-) -> tuple[GuardState, Decision]:
-    """The ladder, from the bottom."""
-    params, limits = model.params, model.robot.limits
-    down = stop_step(state.last, max(elapsed_s, params.period_s), limits)
-    if state.latch is not None:
-        twist = (0.0, 0.0) if state.latch.reason == Reason.CONTACT else down
-        return state, Decision(*twist, Level.EMERGENCY, state.latch.reason, state.latch.numbers)
+def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
+    """The latch after this step's events: a cause sets it, a reset without a cause frees it."""
+    if inp.contact:
+        return Fault(Reason.CONTACT)
+    if inp.stop_requested:
+        return latch or Fault(Reason.OPERATOR_STOP)
+    return None if inp.reset_requested else latch
+
+
+def _decided(now: _Now, latch: Fault | None, halt: Halt | None, fault: Fault | None) -> tuple[Halt | None, Decision]:
+    """The ladder, from the bottom. ``fault`` is of clock, node or sensors."""
+    inp, params, limits = now.inp, now.model.params, now.model.robot.limits
+    if latch is not None:
+        twist = (0.0, 0.0) if latch.reason == Reason.CONTACT else now.down
+        return halt, Decision(*twist, Level.EMERGENCY, latch.reason, latch.numbers)
     if not inp.enabled:
-        return state, Decision(*down, Level.STOP, Reason.NOT_ENABLED)
+        return halt, Decision(*now.down, Level.STOP, Reason.NOT_ENABLED)
     teleop, teleop_fault = teleop_state(inp, params, limits)
-    fault = _sensor_fault(state, inp, model, found) or teleop_fault
+    fault = fault or teleop_fault
     if fault is None and teleop is None:
-        fault = policy_fault(inp, state.pairing, params, limits)
+        fault = policy_fault(inp, now.pairing, params, limits)
     if fault is not None:
-        until = inp.now_ns + ns(params.min_dwell_s) if state.stop is None else state.stop_until_ns
-        until = min(until, inp.now_ns + ns(params.min_dwell_s))  # whatever the clock did
-        state = dataclasses.replace(state, stop=fault, stop_until_ns=until)
-        return state, Decision(*down, Level.STOP, fault.reason, fault.numbers)
-    if state.stop is not None and inp.now_ns < state.stop_until_ns:
-        return state, Decision(*down, Level.STOP, state.stop.reason, state.stop.numbers)
-    state = dataclasses.replace(state, stop=None)
-    return state, _drive(state, inp, model, teleop, elapsed_s)
+        until = inp.now_ns + ns(params.min_dwell_s)
+        halt = Halt(fault, until if halt is None else min(until, halt.until_ns))
+        return halt, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
+    if halt is not None and inp.now_ns < halt.until_ns:
+        return halt, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
+    asked = teleop or (now.pairing.judged if params.require_verdict else inp.command)
+    if asked is None or now.sensed.view is None:  # both are faults that were caught above: the last safeguard
+        return None, Decision(*now.down, Level.STOP, Reason.COMMAND_MISSING if asked is None else Reason.SCAN_MISSING)
+    return None, _drive(now, asked, now.sensed.view, teleop is not None)
 
 
-def _drive(state: GuardState, inp: GuardInput, model: GuardModel, teleop: Command | None, elapsed_s: float) -> Decision:
+def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
     """The asked command, limited and checked."""
-    params, limits = model.params, model.robot.limits
-    asked = teleop or (state.pairing.judged if params.require_verdict else inp.command)
-    if asked is None or state.view is None:  # both are faults that were caught before: kept as the last safeguard
-        return Decision(0.0, 0.0, Level.STOP, Reason.COMMAND_MISSING if asked is None else Reason.SCAN_MISSING)
-    wanted = clamped(asked, model.robot)
-    caution = teleop is None and inp.verdict is not None and inp.verdict.level == OodLevel.CAUTION
+    params, verdict = now.model.params, now.inp.verdict
+    wanted = clamped(asked, now.model.robot)
+    caution = verdict is not None and verdict.level == OodLevel.CAUTION and not teleop
     target = wanted
     if caution and abs(wanted[0]) > params.caution_speed_mps:
         part = params.caution_speed_mps / abs(wanted[0])
         target = (wanted[0] * part, wanted[1] * part)
-    limited = limit_rates(state.last, target, min(elapsed_s, 2.0 * params.period_s), limits)
-    choice = model.checker.choose(target, limited, _situation(state, state.view, inp, model, elapsed_s))
+    limited = limit_rates(now.last, target, min(now.elapsed_s, 2.0 * params.period_s), now.model.robot.limits)
+    choice = now.model.checker.choose(target, limited, _situation(now, view))
     if choice.reason != Reason.NONE:
         return Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
-    if caution and inp.verdict is not None:
-        score = (("score", inp.verdict.score), ("threshold", inp.verdict.caution_threshold))
+    if caution and verdict is not None:
+        score = (("score", verdict.score), ("threshold", verdict.caution_threshold))
         numbers = (*choice.numbers, *score, ("limit_mps", params.caution_speed_mps))
         return Decision(*choice.twist, Level.LIMITED, Reason.OOD_CAUTION, numbers)
-    return _as_asked(choice, wanted, teleop is not None)
+    return _as_asked(choice, wanted, teleop)
 
 
 def _as_asked(choice: Choice, wanted: Twist, teleop: bool) -> Decision:
@@ -163,113 +165,28 @@ def _as_asked(choice: Choice, wanted: Twist, teleop: bool) -> Decision:
     return Decision(*choice.twist, Level.DRIVE, Reason.TELEOP if teleop else Reason.NONE, choice.numbers)
 
 
-def _situation(state: GuardState, view: View, inp: GuardInput, model: GuardModel, elapsed_s: float) -> Situation:
-    odom = state.odoms[-1]
+def _situation(now: _Now, view: View) -> Situation:
+    odom, checker = now.sensed.odoms[-1], now.model.checker
     base = pose_of(odom)
-    acts = age_s(inp.now_ns, odom.stamp_ns) + model.checker.motion.delay_s
-    before = under_way(state.sent, odom.stamp_ns, acts, model.checker.motion.delay_s)
-    points = model.checker.points(view, state.memory, base)
-    twist = (odom.speed_mps, odom.yaw_rate_radps)
-    return Situation(inp.now_ns, odom.stamp_ns, base, twist, state.last, elapsed_s, before, points, view, state.memory)
-
-
-def _sensor_fault(state: GuardState, inp: GuardInput, model: GuardModel, found: Fault | None) -> Fault | None:
-    """The first fault of clock, node, scan and odometry, or None. ``found`` came up while samples were taken in."""
-    params, robot = model.params, model.robot
-    if inp.clock_lost:
-        return Fault(Reason.CLOCK_LOST)
-    if found is not None and found.reason == Reason.CLOCK_JUMP:
-        return found
-    if inp.fault != Reason.NONE:
-        return Fault(inp.fault)
-    return (
-        scan_fault(inp.scan, inp.now_ns, params, robot.lidar)
-        or odom_fault(inp.odom, inp.now_ns, params, robot.limits)
-        or found
-        or _frozen(state, model)
+    acts = age_s(now.inp.now_ns, odom.stamp_ns) + checker.motion.delay_s
+    return Situation(
+        motion=checker.motion,
+        period_s=now.model.params.period_s,
+        now_ns=now.inp.now_ns,
+        odom_ns=odom.stamp_ns,
+        base=base,
+        twist=(odom.speed_mps, odom.yaw_rate_radps),
+        last=now.last,
+        elapsed_s=now.elapsed_s,
+        before=under_way(now.sent, odom.stamp_ns, acts, checker.motion.delay_s),
+        points=checker.points(view, now.sensed.memory, base),
+        view=view,
+        memory=now.sensed.memory,
     )
 
 
-def _frozen(state: GuardState, model: GuardModel) -> Fault | None:
-    """Whether the scan stays the very same while the robot moves."""
-    params = model.params
-    if state.scan is None or not state.odoms:
-        return None
-    same = age_s(state.scan.stamp_ns, state.same_since_ns)
-    x, y, yaw = pose_of(state.odoms[-1])
-    turned = abs(math.remainder(yaw - state.same_pose[2], math.tau))
-    moved = math.hypot(x - state.same_pose[0], y - state.same_pose[1]) + model.checker.outline.radius_m * turned
-    if same >= params.frozen_s and moved > params.frozen_motion_m:
-        return Fault(Reason.SCAN_FROZEN, (("same_s", same), ("moved_m", moved), ("limit_m", params.frozen_motion_m)))
-    return None
-
-
-def _forgotten(state: GuardState, now_ns: int) -> GuardState:
-    """The state without anything that hangs on time: after a clock jump the stamps mean nothing."""
-    kept = GuardState(latch=state.latch, stop=state.stop, stop_until_ns=state.stop_until_ns, enabled=state.enabled)
-    if not state.sent:
-        return kept
-    return dataclasses.replace(kept, sent=(dataclasses.replace(state.sent[-1], at_ns=now_ns),))
-
-
-def _take_odom(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardState, Fault | None]:
-    """Add a new sound sample of odometry. After a jump all that was known by the old pose is forgotten."""
-    odom, params, limits = inp.odom, model.params, model.robot.limits
-    if odom is None or odom_values_fault(odom, limits) or age_s(inp.now_ns, odom.stamp_ns) < -params.future_tolerance_s:
-        return state, None
-    if not state.odoms:
-        return dataclasses.replace(state, odoms=(odom,)), None
-    before = state.odoms[-1]
-    if odom.stamp_ns <= before.stamp_ns:
-        return state, None
-    jump = odom_jump(before, odom, limits)
-    if jump is not None:
-        return dataclasses.replace(state, odoms=(odom,), view=None, scan=None, memory=Memory()), jump
-    moved = math.hypot(odom.x_m - before.x_m, odom.y_m - before.y_m)
-    oldest = inp.now_ns - ns(params.odom_timeout_s + params.scan_timeout_s + 0.1)
-    odoms = (*(kept for kept in state.odoms if kept.stamp_ns >= oldest), odom)[-SAMPLES_MAX:]
-    return dataclasses.replace(state, odoms=odoms, travelled_m=state.travelled_m + moved), None
-
-
-def _take_scan(state: GuardState, inp: GuardInput, model: GuardModel) -> GuardState:
-    """Read a new sound scan, watch for frozen ranges, keep the memory, assume the disc at activation."""
-    scan, lidar, params = inp.scan, model.robot.lidar, model.params
-    if not state.odoms:
-        return state
-    if inp.enabled and not state.enabled:
-        disc = View(inp.now_ns, pose_of(state.odoms[-1]), state.travelled_m, np.zeros((0, 2)), _NONE_F, _NONE_B)
-        state = dataclasses.replace(state, memory=Memory(disc=disc))
-    state = dataclasses.replace(state, enabled=inp.enabled)
-    new = scan is not None and (state.scan is None or scan.stamp_ns > state.scan.stamp_ns)
-    if scan is None or not new or scan_fault(scan, inp.now_ns, params, lidar):
-        if state.view is None:
-            return state
-        return dataclasses.replace(
-            state, view=dataclasses.replace(state.view, pose=pose_at(state.odoms, state.view.stamp_ns))
-        )
-    view = read_scan(scan, lidar, pose_at(state.odoms, scan.stamp_ns), state.travelled_m)
-    same = state.scan is not None and scan.ranges_m.tobytes() == state.scan.ranges_m.tobytes() and len(view.returns) > 0
-    if not same:
-        state = dataclasses.replace(state, same_since_ns=scan.stamp_ns, same_pose=pose_of(state.odoms[-1]))
-    return dataclasses.replace(state, scan=scan, view=view, memory=remember(state.memory, view, lidar))
-
-
-def _latched(state: GuardState, inp: GuardInput) -> GuardState:
-    """The latch after this step's events: a cause sets it, a reset without a cause frees it."""
-    if inp.contact:
-        return dataclasses.replace(state, latch=Fault(Reason.CONTACT))
-    if inp.stop_requested:
-        return state if state.latch is not None else dataclasses.replace(state, latch=Fault(Reason.OPERATOR_STOP))
-    return dataclasses.replace(state, latch=None) if inp.reset_requested else state
-
-
-def _sent(state: GuardState, now_ns: int, decision: Decision, model: GuardModel) -> GuardState:
-    """The state with the decision entered into what was sent."""
-    span = model.params.odom_timeout_s + model.checker.motion.delay_s + 0.1
-    kept = tuple(s for s in state.sent if s.at_ns >= now_ns - ns(span))
-    sent = (*kept, Sent(now_ns, decision.speed_mps, decision.yaw_rate_radps))[-SAMPLES_MAX:]
-    return dataclasses.replace(state, sent=sent, now_ns=now_ns)
-
-
-_NONE_F = np.zeros(0, np.float32)
-_NONE_B = np.zeros(0, bool)
+def _logged(sent: tuple[Sent, ...], now_ns: int, decision: Decision, model: GuardModel) -> tuple[Sent, ...]:
+    """What was sent, with the new decision: as far back as a roll-out may begin."""
+    oldest = now_ns - ns(model.params.odom_timeout_s + model.checker.motion.delay_s + 0.1)
+    kept = tuple(s for s in sent if oldest <= s.at_ns <= now_ns)
+    return (*kept, Sent(now_ns, decision.speed_mps, decision.yaw_rate_radps))[-SAMPLES_MAX:]

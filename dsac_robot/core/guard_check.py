@@ -9,6 +9,7 @@ so that a robot at rest inside a margin may do what takes no return nearer, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,9 @@ UNSEEN_TRIES = 6  # candidates tried against unseen space, each costing a look-u
 class Situation:
     """What a check needs to know: where things are, what the base does now and what it was told."""
 
+    motion: Motion
+    period_s: float
+
     now_ns: int
     odom_ns: int
     base: Pose  # odom frame, at odom_ns
@@ -53,6 +57,12 @@ class Situation:
     points: Floats  # (N, 2) returns, base frame at odom_ns
     view: View
     memory: Memory
+
+    @cached_property
+    def stop_roll(self) -> Rollout:
+        """The roll-out of stopping now."""
+        stop = stop_step(self.last, max(self.elapsed_s, self.period_s), self.motion.limits)
+        return roll_out(np.array([stop]), self.twist, self.before, self.period_s, self.motion)
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,9 @@ class Checker:
         hidden = hidden_points(memory, view, base, self.look_m, self.robot.lidar)
         return np.concatenate([seen, from_frame(hidden, base)]) if len(hidden) else seen
 
-    def rolled(self, commands: Floats, at: Situation, hold_s: float) -> Rollout:
+    def rolled(self, commands: Floats, at: Situation) -> Rollout:
         """The commands' roll-outs. # (K, 2)"""
-        return roll_out(commands, at.twist, at.before, hold_s, self.motion)
-
-    def stop_roll(self, at: Situation) -> Rollout:
-        """The roll-out of stopping now."""
-        stop = stop_step(at.last, max(at.elapsed_s, self.params.period_s), self.robot.limits)
-        return self.rolled(np.array([stop]), at, self.params.period_s)
+        return roll_out(self.probe(commands, at), at.twist, at.before, self.hold_s, self.motion)
 
     def inflation_m(self, rollout: Rollout, at: Situation) -> Floats:
         """Distance to keep at each pose. # (K, M)"""
@@ -131,7 +136,7 @@ class Checker:
         if not short.any():
             return np.ones(len(wanted), bool), least
         bad = np.flatnonzero(short.any(axis=(0, 1)))  # (n,) points that any command comes near to
-        floor = clearances(self.stop_roll(at), near[bad], self.outline)[0].min(axis=0) - TIE_M  # (n,)
+        floor = clearances(at.stop_roll, near[bad], self.outline)[0].min(axis=0) - TIE_M  # (n,)
         return ~(short[:, :, bad] & (signed[:, :, bad] < floor)).any(axis=(1, 2)), least
 
     def seen(self, rollout: Rollout, at: Situation) -> bool:
@@ -162,7 +167,7 @@ class Checker:
         """``limited`` (the target within the rate limits) if it is safe, else the nearest safe command, else a stop."""
         if is_still(target) and is_still(at.last) and is_still(at.twist):
             return Choice((0.0, 0.0), Level.DRIVE, Reason.NONE, ())
-        rollout = self.rolled(self.probe(np.array([limited]), at), at, self.hold_s)
+        rollout = self.rolled(np.array([limited]), at)
         clear, least = self.clear(rollout, at)
         numbers: Numbers = (("clearance_m", least), ("stop_distance_m", rollout.length_m))
         seen = bool(clear[0]) and self.seen(rollout, at)
@@ -173,7 +178,7 @@ class Checker:
         if found is not None:
             return Choice(found, Level.LIMITED, reason, numbers)
         stop = stop_step(at.last, at.elapsed_s, self.robot.limits)
-        rolled = self.stop_roll(at)
+        rolled = at.stop_roll
         wanted = self.inflation_m(rolled, at)
         near = within_reach(rolled, at.points, self.outline.radius_m + float(wanted.max()))
         braking = not is_still(at.last) and not bool((clearances(rolled, near, self.outline) < wanted[..., None]).any())
@@ -186,7 +191,7 @@ class Checker:
         commands, cost = candidates(target, limited, at, self.robot)
         if len(commands) == 0:
             return None
-        rollout = self.rolled(self.probe(commands, at), at, self.hold_s)
+        rollout = self.rolled(commands, at)
         clear, _ = self.clear(rollout, at)
         best = [int(i) for i in np.argsort(cost, kind="stable") if clear[i]]
         for index in best[:UNSEEN_TRIES]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
-from dsac_robot.core.lidar import free_distance
 from dsac_robot.core.reasons import OodLevel, Reason
 from dsac_robot.core.robot import Lidar, Limits, Robot
 from dsac_robot.core.values import NS, Command, Odom, Scan
@@ -79,7 +78,7 @@ def _stamp_fault(
 
 
 def scan_shape_fault(scan: Scan, lidar: Lidar) -> Fault | None:
-    """Whether a scan is of another lidar, or says nothing."""
+    """Whether a scan is of another lidar."""
     if np.shape(scan.ranges_m) != (lidar.beams,):
         return Fault(Reason.SCAN_WRONG_COUNT, (("beams", float(np.size(scan.ranges_m))), ("limit", float(lidar.beams))))
     if scan.frame_id != lidar.frame_id:
@@ -93,10 +92,10 @@ def scan_shape_fault(scan: Scan, lidar: Lidar) -> Fault | None:
 
 
 def scan_fault(scan: Scan | None, now_ns: int, params: GuardParams, lidar: Lidar) -> Fault | None:
-    """The first thing wrong with the newest scan, or None. A frozen scan shows only over time and is judged apart."""
+    """What is wrong with the newest scan's shape or stamp, or None. What it says is judged when it is read."""
     if scan is None:
         return Fault(Reason.SCAN_MISSING)
-    wrong = scan_shape_fault(scan, lidar) or _stamp_fault(
+    return scan_shape_fault(scan, lidar) or _stamp_fault(
         scan.stamp_ns,
         now_ns,
         params.scan_timeout_s,
@@ -104,13 +103,14 @@ def scan_fault(scan: Scan | None, now_ns: int, params: GuardParams, lidar: Lidar
         Reason.SCAN_STALE,
         Reason.SCAN_FROM_FUTURE,
     )
-    if wrong:
-        return wrong
-    free, valid = free_distance(scan.ranges_m, lidar)
-    if not valid.any():
+
+
+def empty_scan_fault(valid_beams: int, returns: int, params: GuardParams) -> Fault | None:
+    """Whether a scan says nothing at all."""
+    if valid_beams == 0:
         return Fault(Reason.SCAN_ALL_INVALID, (("valid_beams", 0.0),))
-    if params.blank_is_fault and not bool((valid & (free < lidar.range_max_m)).any()):
-        return Fault(Reason.SCAN_BLANK, (("valid_beams", float(valid.sum())), ("returns", 0.0)))
+    if params.blank_is_fault and returns == 0:
+        return Fault(Reason.SCAN_BLANK, (("valid_beams", float(valid_beams)), ("returns", 0.0)))
     return None
 
 

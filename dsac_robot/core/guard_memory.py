@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsac_robot.core.guard_geometry import Outline, Pose, from_frame, to_frame
-from dsac_robot.core.lidar import free_distance, returns_in_base
+from dsac_robot.core.lidar import beam_directions, free_distance
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import NS, Floats, Floats32, Scan
 
@@ -39,6 +39,7 @@ class View:
     returns: Floats  # (N, 2) base frame at the stamp
     free_m: Floats32  # (B,) 0 where the beam is invalid
     valid: Mask  # (B,)
+    valid_beams: int = 0  # before bridging
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,15 @@ class Memory:
 def read_scan(scan: Scan, lidar: Lidar, pose: Pose, travelled_m: float) -> View:
     """The scan as a view. A single invalid beam between two valid ones is bridged: nothing fits between them."""
     free, valid = free_distance(scan.ranges_m, lidar)
-    bridged = valid.copy()
-    bridged[1:-1] |= valid[:-2] & valid[2:]
-    filled = free.copy()
-    filled[1:-1] = np.where(valid[1:-1], free[1:-1], np.minimum(free[:-2], free[2:]))
-    returns = returns_in_base(scan.ranges_m, lidar)
-    return View(scan.stamp_ns, pose, travelled_m, returns, np.where(bridged, filled, np.float32(0.0)), bridged)
+    filled, bridged = free, valid
+    if not valid.all():
+        filled, bridged = free.copy(), valid.copy()
+        bridged[1:-1] |= valid[:-2] & valid[2:]
+        filled[1:-1] = np.where(valid[1:-1], free[1:-1], np.minimum(free[:-2], free[2:]))
+        filled[~bridged] = 0.0
+    hit = valid & (free < lidar.range_max_m)
+    returns = beam_directions(lidar)[hit] * free[hit, None].astype(np.float64) + np.array([lidar.x_m, lidar.y_m])
+    return View(scan.stamp_ns, pose, travelled_m, returns, filled, bridged, int(valid.sum()))
 
 
 def look_up(view: View, points: Floats, lidar: Lidar) -> tuple[Mask, Floats]:

@@ -129,31 +129,33 @@ def roll_out(commands: Floats, first: Twist, before: Floats, hold_s: float, moti
     lag, decay = motion.lag[:steps, :steps], motion.decay[:steps]
     fixed = lag[:, : len(head)] @ head + decay[:, None] * np.asarray(first)  # (T, 2)
     shape = scale @ lag[:, len(head) :].T  # (K, T)
-    speed = np.concatenate([np.full((len(commands), 1), first[0]), fixed[:, 0] + commands[:, :1] * shape], axis=1)
-    turn = np.concatenate([np.full((len(commands), 1), first[1]), fixed[:, 1] + commands[:, 1:] * shape], axis=1)
-    corner = np.abs(speed) + motion.radius_m * np.abs(turn)  # (K, T + 1) speed of the fastest corner, at most
-    return _sampled(speed, turn, corner)
+    speed, turn = np.empty((len(commands), steps + 1)), np.empty((len(commands), steps + 1))
+    speed[:, 0], turn[:, 0] = first
+    speed[:, 1:] = fixed[:, 0] + commands[:, :1] * shape
+    turn[:, 1:] = fixed[:, 1] + commands[:, 1:] * shape
+    return _sampled(speed, turn, motion.radius_m)
 
 
-def _sampled(speed: Floats, turn: Floats, corner: Floats) -> Rollout:
+def _sampled(speed: Floats, turn: Floats, radius_m: float) -> Rollout:
     """Integrate twists on the grid and keep poses spaced by SPACING_M of the fastest candidate. # (K, T + 1) each"""
+    corner = np.abs(speed) + radius_m * np.abs(turn)  # speed of the fastest corner, at most
     count = speed.shape[1] - 1
-    steps = 0.5 * GRID_S * (turn[:, 1:] + turn[:, :-1])
-    yaw = np.zeros_like(turn)
-    np.cumsum(steps, axis=1, out=yaw[:, 1:])
-    middle = yaw[:, :-1] + 0.5 * steps
-    travel = 0.5 * GRID_S * (speed[:, 1:] + speed[:, :-1])
-    x, y = np.zeros_like(speed), np.zeros_like(speed)
-    np.cumsum(travel * np.cos(middle), axis=1, out=x[:, 1:])
-    np.cumsum(travel * np.sin(middle), axis=1, out=y[:, 1:])
     moving = corner > REST_MPS
-    last = np.where(moving.any(axis=1), count - np.argmax(moving[:, ::-1], axis=1) + 1, 0)
-    last = np.minimum(last, count)  # (K,) first grid index at rest
-    moved = np.concatenate([[0.0], np.cumsum(corner[:, :-1].max(axis=0) * GRID_S)])  # (T + 1,)
-    final = int(last.max())
-    samples = math.ceil(float(moved[final]) / SPACING_M) + 1
-    picks = np.unique(np.searchsorted(moved[: final + 1], np.linspace(0.0, moved[final], min(samples, final + 1))))
-    picks[-1] = final
-    index = np.minimum(picks[None, :], last[:, None])  # (K, M)
+    last = count + 1 - np.argmax(moving[:, ::-1], axis=1)  # (K,) first grid index at rest
+    last[~moving.any(axis=1)] = 0
+    final = min(int(last.max()), count)
+    yaw, x, y = np.zeros((3, len(speed), final + 1))
+    steps = (turn[:, 1 : final + 1] + turn[:, :final]) * (0.5 * GRID_S)
+    steps.cumsum(axis=1, out=yaw[:, 1:])
+    middle = yaw[:, 1:] - 0.5 * steps
+    travel = (speed[:, 1 : final + 1] + speed[:, :final]) * (0.5 * GRID_S)
+    (travel * np.cos(middle)).cumsum(axis=1, out=x[:, 1:])
+    (travel * np.sin(middle)).cumsum(axis=1, out=y[:, 1:])
+    cells = np.ceil(corner[:, :final].max(axis=0).cumsum() * (GRID_S / SPACING_M))  # (final,)
+    cells[-1:] += 1.0  # the pose at rest always counts
+    picks = np.concatenate([[0], np.flatnonzero(np.diff(cells, prepend=0.0)) + 1])
+    index = np.minimum(picks, np.minimum(last, final)[:, None])  # (K, M)
+    if len(index) == 1:
+        index = picks[None]
     row = np.arange(len(index))[:, None]
     return Rollout(x[row, index], y[row, index], yaw[row, index], index * GRID_S)

@@ -1,0 +1,116 @@
+"""What the guard knows from its sensors: odometry of the last moments, the newest scan, the memory of seen space."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dsac_robot.core.guard_geometry import Pose, pose_at, pose_of
+from dsac_robot.core.guard_inputs import (
+    Fault,
+    age_s,
+    empty_scan_fault,
+    odom_fault,
+    odom_jump,
+    odom_values_fault,
+    scan_fault,
+)
+from dsac_robot.core.guard_memory import Memory, View, read_scan, remember
+from dsac_robot.core.guard_types import GuardInput, GuardParams
+from dsac_robot.core.reasons import Reason
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import Odom, Scan, ns
+
+SAMPLES_MAX = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Sensed:
+    """Sound samples only: what is faulty is not taken in."""
+
+    odoms: tuple[Odom, ...] = ()
+    travelled_m: float = 0.0
+    scan: Scan | None = None  # the newest that was taken in
+    empty: Fault | None = None  # that scan says nothing
+    same_since_ns: int = 0  # stamp of the first scan with the very same ranges
+    same_pose: Pose = (0.0, 0.0, 0.0)  # and the robot's pose then
+    view: View | None = None
+    memory: Memory = field(default_factory=Memory)
+    enabled: bool = False
+
+
+def sense(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robot) -> tuple[Sensed, Fault | None]:
+    """What is known after looking at the newest scan and odometry, and the first fault in them."""
+    sensed, jump = _take_odom(sensed, inp, params, robot)
+    wrong = scan_fault(inp.scan, inp.now_ns, params, robot.lidar)
+    if sensed.odoms:
+        if inp.enabled != sensed.enabled:
+            sensed = _activated(sensed, inp)
+        sensed = _take_scan(sensed, None if wrong else inp.scan, params, robot)
+    wrong = wrong or sensed.empty or odom_fault(inp.odom, inp.now_ns, params, robot.limits) or jump
+    return sensed, wrong or _frozen(sensed, params, robot)
+
+
+def _take_odom(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robot) -> tuple[Sensed, Fault | None]:
+    """Add a new sound sample of odometry. After a jump all that was known by the old pose is forgotten."""
+    odom = inp.odom
+    if odom is None or (sensed.odoms and odom.stamp_ns <= sensed.odoms[-1].stamp_ns):
+        return sensed, None
+    if odom_values_fault(odom, robot.limits) or age_s(inp.now_ns, odom.stamp_ns) < -params.future_tolerance_s:
+        return sensed, None
+    if not sensed.odoms:
+        return dataclasses.replace(sensed, odoms=(odom,)), None
+    before = sensed.odoms[-1]
+    jump = odom_jump(before, odom, robot.limits)
+    if jump is not None:
+        return Sensed(odoms=(odom,), travelled_m=sensed.travelled_m, enabled=sensed.enabled), jump
+    moved = math.hypot(odom.x_m - before.x_m, odom.y_m - before.y_m)
+    oldest = inp.now_ns - ns(params.odom_timeout_s + params.scan_timeout_s + 0.1)
+    odoms = (*(kept for kept in sensed.odoms if kept.stamp_ns >= oldest), odom)[-SAMPLES_MAX:]
+    return dataclasses.replace(sensed, odoms=odoms, travelled_m=sensed.travelled_m + moved), None
+
+
+def _activated(sensed: Sensed, inp: GuardInput) -> Sensed:
+    """At activation the operator vouches for a disc around the footprint; what was seen before is old."""
+    if not inp.enabled:
+        return dataclasses.replace(sensed, enabled=False)
+    nothing = np.zeros((0, 2)), np.zeros(0, np.float32), np.zeros(0, bool)
+    disc = View(inp.now_ns, pose_of(sensed.odoms[-1]), sensed.travelled_m, *nothing)
+    return dataclasses.replace(sensed, memory=Memory(disc=disc), enabled=True)
+
+
+def _take_scan(sensed: Sensed, scan: Scan | None, params: GuardParams, robot: Robot) -> Sensed:
+    """Read a new scan, watch for frozen ranges, keep the memory; else only place the old one by newer odometry."""
+    if scan is None or (sensed.scan is not None and scan.stamp_ns <= sensed.scan.stamp_ns):
+        view = sensed.view
+        if view is None or view.stamp_ns <= sensed.odoms[0].stamp_ns:
+            return sensed
+        return dataclasses.replace(sensed, view=dataclasses.replace(view, pose=pose_at(sensed.odoms, view.stamp_ns)))
+    view = read_scan(scan, robot.lidar, pose_at(sensed.odoms, scan.stamp_ns), sensed.travelled_m)
+    same = sensed.scan is not None and scan.ranges_m.tobytes() == sensed.scan.ranges_m.tobytes()
+    if not same or len(view.returns) == 0:  # scans without returns are alike on open ground, too
+        same_since_ns, same_pose = scan.stamp_ns, pose_of(sensed.odoms[-1])
+    else:
+        same_since_ns, same_pose = sensed.same_since_ns, sensed.same_pose
+    memory = remember(sensed.memory, view, robot.lidar)
+    empty = empty_scan_fault(view.valid_beams, len(view.returns), params)
+    return Sensed(sensed.odoms, sensed.travelled_m, scan, empty, same_since_ns, same_pose, view, memory, sensed.enabled)
+
+
+def _frozen(sensed: Sensed, params: GuardParams, robot: Robot) -> Fault | None:
+    """Whether the scan stays the very same while the robot moves."""
+    if sensed.scan is None or not sensed.odoms:
+        return None
+    same = age_s(sensed.scan.stamp_ns, sensed.same_since_ns)
+    if same < params.frozen_s:
+        return None
+    x, y, yaw = pose_of(sensed.odoms[-1])
+    turned = abs(math.remainder(yaw - sensed.same_pose[2], math.tau))
+    moved = math.hypot(x - sensed.same_pose[0], y - sensed.same_pose[1])
+    moved += turned * float(np.hypot(*robot.footprint.T).max())
+    if moved > params.frozen_motion_m:
+        return Fault(Reason.SCAN_FROZEN, (("same_s", same), ("moved_m", moved), ("limit_m", params.frozen_motion_m)))
+    return None
