@@ -68,7 +68,7 @@ class Simulator:
         self.time_ns = 0
         self.touching = False
         self.touched = False  # any contact so far
-        self.touch_speed_mps = 0.0  # the robot's speed when it first touched
+        self.touch_speed_mps = 0.0  # how fast the robot's body moved, just before, where it first touched
         self._base = _Watchdog()
         period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
         self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
@@ -177,10 +177,11 @@ class Simulator:
             steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
             self._drive()
             steps = min(steps, self._steps_without_contact())
+            before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step
             mujoco.mj_step(self._parts.model, self._data, nstep=steps)
             self.time_ns += steps * STEP_NS
             if steps == 1:
-                self._look_for_contact(samples)
+                self._look_for_contact(samples, before)
             self._sense(samples)
         return samples
 
@@ -220,12 +221,15 @@ class Simulator:
         fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.5
         return max(1, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S)))
 
-    def _look_for_contact(self, samples: list[Sample]) -> None:
-        body = self._parts.body_geom
-        touching = bool(np.any(self._data.contact.geom == body)) if self._data.ncon else False
+    def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
+        contact, body = self._data.contact, self._parts.body_geom
+        of_body = np.any(contact.geom == body, axis=1) if self._data.ncon else np.zeros(0, bool)
+        touching = bool(np.any(of_body))
         if touching and not self.touched:
             self.touched = True
-            self.touch_speed_mps = math.hypot(*self._data.qvel[:2])
+            x, y = (contact.pos[of_body, :2] - self._data.xpos[self._parts.base_body][:2]).T
+            point_velocity = velocity[0] - velocity[5] * y, velocity[1] + velocity[5] * x
+            self.touch_speed_mps = float(np.hypot(*point_velocity).max())
         if touching != self.touching:
             samples.append(Contact(self.time_ns, touching))
         self.touching = touching
