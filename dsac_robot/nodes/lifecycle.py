@@ -8,11 +8,12 @@ A node overrides ``configure``, ``activate``, ``deactivate`` and ``cleanup``. Wh
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, JumpThreshold
@@ -241,3 +242,8 @@ class StackNode(LifecycleNode):
 def value_pairs(**pairs: object) -> list[KeyValue]:
     """KeyValues of a diagnostic status."""
     return [KeyValue(key=key, value=str(value)) for key, value in pairs.items()]
+
+
+def percentile(seconds: Collection[float], percent: float) -> str:
+    """A percentile of times as text with microseconds; "nan" where there is none yet."""
+    return f"{np.percentile(list(seconds), percent) if seconds else np.nan:.6f}"

@@ -14,6 +14,7 @@ from geometry_msgs.msg import TwistStamped
 
 from dsac_robot.bundle.deployed import DeployedMonitor
 from dsac_robot.core.guard_types import Verdict
+from dsac_robot.core.observation import Observation
 from dsac_robot.core.reasons import OodLevel, Reason
 from dsac_robot.core.values import Command, Sample
 from dsac_robot.nodes.inputs import (
@@ -55,6 +56,11 @@ class MonitorNode(StackNode):
             f"bundle {self._bundle.card.name} {self._bundle.digest[:16]}, signed by {signature_of(self._bundle)}; "
             f"{self._monitor.report}"
         )
+
+    @property
+    def observation(self) -> Observation | None:
+        """The observation of the newest judgement."""
+        return self._monitor.observation
 
     def _add(self, sample: Sample) -> None:
         self._monitor.add(sample)

@@ -10,17 +10,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dsac_robot.bundle.deployed import DeployedPolicy
 from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.navigate import NavigateParams, goal_distance_m
+from dsac_robot.core.observation import Observation
 from dsac_robot.core.params import param
 from dsac_robot.core.values import NS, Command, Goal, Odom, Sample
 from dsac_robot.nodes.converters import command_to_message
 from dsac_robot.nodes.inputs import BundleParams, ObservationInputs, RobotParams, bundle_of, robot_of, signature_of
-from dsac_robot.nodes.lifecycle import StackNode, value_pairs
+from dsac_robot.nodes.lifecycle import StackNode, percentile, value_pairs
 from dsac_robot.nodes.run import spin
 from dsac_robot.nodes.topics import POLICY_CMD_VEL
 
@@ -51,7 +51,9 @@ class PolicyNode(StackNode):
         self._frame = robot_params.base_frame
         self._policy = DeployedPolicy(self._bundle, robot)
         self._forget()
-        self._latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._ages_s: deque[float] = deque(maxlen=LATENCIES_KEPT)  # of the scan, in ROS time, when its command leaves
+        self._delays_s: deque[float] = deque(maxlen=LATENCIES_KEPT)  # steady, from the scan's coming to its command
+        self._asked_ns = 0
         self._ticks = self._missing = 0
         self._missed = ""
         self._publisher = self.publisher(POLICY_CMD_VEL)
@@ -84,8 +86,14 @@ class PolicyNode(StackNode):
         elif isinstance(sample, Odom):
             self._odom = sample
 
+    @property
+    def observation(self) -> Observation | None:
+        """The observation of the newest tick."""
+        return self._policy.observation
+
     def _on_scan(self, stamp_ns: int) -> None:
         if self.active and not self._silent and not self._inputs.waiting and self._policy.due(stamp_ns):
+            self._asked_ns = self.steady_ns()
             self._inputs.request(stamp_ns)
 
     def _tick(self, stamp_ns: int) -> None:
@@ -100,7 +108,8 @@ class PolicyNode(StackNode):
             command = Command(stamp_ns, 0.0, 0.0)
         self._publisher.publish(command_to_message(command, self._frame))
         self._ticks += 1
-        self._latencies_s.append((self.now_ns() - stamp_ns) / NS)
+        self._ages_s.append((self.now_ns() - stamp_ns) / NS)
+        self._delays_s.append((self.steady_ns() - self._asked_ns) / NS)
 
     def _at_goal(self) -> bool:
         """Whether the present goal has been reached; says so once, and ends the ticks once the robot stands."""
@@ -118,15 +127,16 @@ class PolicyNode(StackNode):
         status = DiagnosticStatus(level=DiagnosticStatus.OK, name="policy", message=self._state())
         if bundle.signed_by is None:
             status.level, status.message = DiagnosticStatus.WARN, f"UNSIGNED bundle; {status.message}"
-        p50, p99 = np.percentile(self._latencies_s, (50, 99)) if self._latencies_s else (np.nan, np.nan)
         status.values = value_pairs(
             bundle=bundle.card.name,
             bundle_digest=bundle.digest,
             signed_by=signature_of(bundle),
             provider=self._policy.report.provider,
             ticks=self._ticks,
-            scan_to_command_p50_s=f"{p50:.6f}",
-            scan_to_command_p99_s=f"{p99:.6f}",
+            scan_age_p50_s=percentile(self._ages_s, 50),
+            scan_age_p99_s=percentile(self._ages_s, 99),
+            scan_to_command_p50_s=percentile(self._delays_s, 50),
+            scan_to_command_p99_s=percentile(self._delays_s, 99),
             ticks_without_samples=self._missing,
             last_missing=self._missed,
         )

@@ -10,7 +10,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
@@ -33,7 +32,7 @@ from dsac_robot.nodes.converters import (
     twist_to_message,
 )
 from dsac_robot.nodes.inputs import RobotMessages, RobotParams, robot_of
-from dsac_robot.nodes.lifecycle import StackNode, value_pairs
+from dsac_robot.nodes.lifecycle import StackNode, percentile, value_pairs
 from dsac_robot.nodes.run import spin
 from dsac_robot.nodes.states import SafetyState, decision_to_message, verdict_from_message
 from dsac_robot.nodes.topics import (
@@ -226,15 +225,14 @@ class GuardNode(StackNode):
             name="safety_guard",
             message=f"{decision.level.name} {decision.reason.name}",
         )
-        periods = np.percentile(self._periods_s, (50, 99)) if self._periods_s else (np.nan, np.nan)
         status.values = value_pairs(
             level=int(decision.level),
             reason=int(decision.reason),
             profile="static" if self._params.obstacle_speed_mps_max == 0.0 else "dynamic",
             obstacle_speed_mps_max=self._params.obstacle_speed_mps_max,
-            period_p50_s=f"{periods[0]:.6f}",
-            period_p99_s=f"{periods[1]:.6f}",
-            step_p99_s=f"{np.percentile(self._steps_s, 99) if self._steps_s else np.nan:.6f}",
+            period_p50_s=percentile(self._periods_s, 50),
+            period_p99_s=percentile(self._periods_s, 99),
+            step_p99_s=percentile(self._steps_s, 99),
         )
         return status
 
