@@ -6,13 +6,15 @@ a reader. Whatever is wrong with a file, BagError is what is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from dsac_robot.core.guard_types import Verdict
 from dsac_robot.core.history import History, MissingSampleError
@@ -88,10 +90,14 @@ class BagReader:
         self._reader = open_bag(path)
         try:
             self.namespace = self._find_namespace() if namespace is None else namespace.strip("/")
+            self._types = get_typestore(Stores.EMPTY)
             self._decoders = self._find_decoders()
-        except BaseException:
+        except BagError:
             self._reader.close()
             raise
+        except Exception as error:  # see _decoded
+            self._reader.close()
+            raise read_error(path, error) from error
 
     def __enter__(self) -> BagReader:
         return self
@@ -169,7 +175,7 @@ class BagReader:
         try:
             for connection, log_time_ns, raw in self._reader.messages(connections):
                 topic, decoder = self._decoders[connection.topic]
-                message = self._reader.deserialize(raw, connection.msgtype)
+                message = self._types.deserialize_cdr(raw, connection.msgtype)
                 if topic == "odom":
                     frames.learn(message)
                 try:
@@ -206,8 +212,8 @@ class BagReader:
             if decoder is None:
                 allowed = ", ".join(DECODERS[relative])
                 self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: expected {allowed}"
-            elif connection.msgtype not in self._reader.typestore.fielddefs:
-                self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: its definition is not known"
+            elif why_not := _learn_type(self._types, connection):
+                self.report.skipped_topics[connection.topic] = f"{connection.msgtype}: {why_not}"
             else:
                 found[connection.topic] = (relative, decoder)
         return found
@@ -228,16 +234,54 @@ class _Frames:
             self.known = True
 
 
-def open_bag(path: Path) -> AnyReader:
-    """rosbags' reader, opened; common types are known even where the bag lacks them. Raises BagError."""
+def open_bag(path: Path) -> Reader:
+    """rosbags' reader, opened. Raises BagError."""
     if not path.exists():
         raise BagError(f"{path} does not exist: give a bag folder (with metadata.yaml) or an .mcap file")
     try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
+        reader = Reader(path)
         reader.open()
     except Exception as error:  # see _decoded
         raise read_error(path, error) from error
     return reader
+
+
+def _learn_type(store: Typestore, connection: Connection) -> str | None:
+    """Make a connection's type known from the bag's own definition, else from rosbags'; None, or why it cannot be.
+
+    Only types that are used are looked at, so that an odd one elsewhere in the bag stops nobody.
+    """
+    text, kind = connection.msgdef.data, connection.msgdef.format
+    try:
+        if kind == MessageDefinitionFormat.MSG:
+            store.register(get_types_from_msg(text, connection.msgtype))
+        elif kind == MessageDefinitionFormat.IDL:
+            for part in text.split("=" * 80 + "\n"):
+                store.register(get_types_from_idl(part.split("\n", 1)[1] if part.startswith("IDL: ") else part))
+        else:
+            known = get_typestore(Stores.LATEST).fielddefs
+            store.register({name: known[name] for name in _needed(connection.msgtype, known)})
+    except (TypesysError, KeyError) as error:
+        return f"its definition cannot be used ({error})"
+    return None
+
+
+def _needed(msgtype: str, known: Mapping[str, Any]) -> set[str]:
+    """A type and every type inside it. Raises KeyError for one that is not known."""
+    needed, queue = set[str](), [msgtype]
+    while queue:
+        name = queue.pop()
+        if name not in needed:
+            needed.add(name)
+            queue += [inner for _, field in known[name][1] for inner in _named(field)]
+    return needed
+
+
+def _named(field: Any) -> list[str]:
+    """The message types that a field descriptor of rosbags names, however nested in arrays."""
+    if isinstance(field, str):
+        return [field] if "/msg/" in field else []
+    return [name for part in field for name in _named(part)] if isinstance(field, tuple) else []
 
 
 def read_error(path: Path, error: Exception) -> BagError:

@@ -137,16 +137,31 @@ CLOCK_STEP_NS = NS // 2
 
 
 def recordings(values: Iterable[Logged]) -> Iterator[Recording]:
-    """The parts of a bag between backward jumps of its clock. Doubled stamps of a kind keep their first message."""
+    """The parts of a bag between backward jumps of its clock. Doubled stamps of a kind keep their first message.
+
+    The clock is seen in scans and odometry; what is logged between the last of the old clock and the first of the new
+    goes where its stamp fits.
+    """
     current, newest = Recording(), 0
+    between: list[Logged] = []
     for logged in values:
         value = logged.value
-        if isinstance(value, Scan | Odom):
-            if value.stamp_ns < newest - CLOCK_STEP_NS:
-                yield _sorted(current)
-                current, newest = Recording(), 0
-            newest = max(newest, value.stamp_ns)
-        _file(current, logged)
+        between.append(logged)
+        if not isinstance(value, Scan | Odom):
+            continue
+        if value.stamp_ns < newest - CLOCK_STEP_NS:
+            limit = value.stamp_ns + CLOCK_STEP_NS
+            for old in [other for other in between if other.value.stamp_ns > limit]:
+                _file(current, old)
+            between = [other for other in between if other.value.stamp_ns <= limit]
+            yield _sorted(current)
+            current, newest = Recording(), 0
+        for other in between:
+            _file(current, other)
+        between = []
+        newest = max(newest, value.stamp_ns)
+    for other in between:
+        _file(current, other)
     yield _sorted(current)
 
 
