@@ -1,0 +1,204 @@
+"""The policy's and the monitor's nodes on real topics: ticks, stamps, goals, and one observation for both."""
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+
+from dsac_robot.core.history import History
+from dsac_robot.core.observation import ObservationBuilder, ObservationLayout
+from dsac_robot.core.reasons import OodLevel, Reason
+from dsac_robot.core.values import Command, Goal, Odom, ns
+from dsac_robot.nodes import topics
+from dsac_robot.nodes.converters import (
+    command_from_message,
+    command_to_message,
+    goal_to_message,
+    odom_to_message,
+    scan_to_message,
+    stamp_from_message,
+)
+from dsac_robot.nodes.ood_monitor import MonitorNode
+from dsac_robot.nodes.policy import PolicyNode
+from tests.nodes.conftest import ROBOT, Rig
+
+PERIOD_NS = ns(ObservationLayout().control_period_s)
+
+
+@pytest.fixture
+def rig(make_rig, bundle_params) -> Rig:
+    """Policy and monitor, with the world in the guard's place."""
+    made = make_rig(PolicyNode, MonitorNode, policy=bundle_params, ood_monitor=bundle_params)
+    made.bring_up()
+    made.samples = History()
+    return made
+
+
+def feed(rig: Rig, late_odom: bool = False) -> None:
+    """20 ms of the world: clock, scan, odometry and the command that a guard would have sent."""
+    world = rig.world
+    world.advance()
+    world.publish_clock()
+    scan, odom = world.scan(), Odom.from_yaw(world.now_ns, *world.pose, 0.3 + 1e-3 * world.rng.random(), 0.1)
+    sent = Command(world.now_ns - ns(0.001), 0.3 + 1e-3 * world.rng.random(), 0.1)
+    for sample in (scan, odom, sent):
+        rig.samples.add(sample)
+    world.publish(topics.SCAN, scan_to_message(scan, ROBOT.lidar))
+    rig.cmd_vel.publish(command_to_message(sent))
+    if late_odom:
+        rig.quiet()
+    world.publish(topics.ODOM, odom_to_message(odom))
+    rig.quiet()
+
+
+def set_goal(rig: Rig, x_m: float, y_m: float) -> None:
+    goal = Goal(rig.world.now_ns, x_m, y_m)
+    rig.samples.add(goal)
+    rig.world.publish(topics.GOAL_POSE, goal_to_message(goal))
+    rig.quiet()
+
+
+@pytest.fixture
+def ready(rig: Rig) -> Rig:
+    """With half a second of samples."""
+    rig.cmd_vel = rig.world.create_publisher(topics.CMD_VEL.type, topics.CMD_VEL.name, topics.CMD_VEL.qos)
+    rig.until(lambda: rig.cmd_vel.get_subscription_count() >= 3, "all hear cmd_vel")
+    for _ in range(25):
+        feed(rig)
+    return rig
+
+
+def until_judged(rig: Rig, count: int, **how) -> None:
+    for _ in range(200):
+        if len(rig.world.verdicts) >= count:
+            return
+        feed(rig, **how)
+    raise AssertionError(f"only {len(rig.world.verdicts)} verdicts; {len(rig.world.commands)} commands")
+
+
+@pytest.mark.parametrize("late_odom", [False, True], ids=["in order", "odometry after the scan"])
+def test_policy_and_monitor_see_the_observation_of_the_samples_bit_for_bit(ready: Rig, late_odom: bool) -> None:
+    set_goal(ready, 5.0, 1.0)
+    builder = ObservationBuilder(ROBOT, ObservationLayout())
+    for count in range(1, 6):
+        until_judged(ready, count, late_odom=late_odom)
+        verdict, command = ready.world.verdicts[-1], ready.world.commands[-1]
+        stamp_ns = stamp_from_message(command.header.stamp)
+        expected = builder.build(ready.samples, stamp_ns)
+        assert verdict.judged_stamp_ns == stamp_ns
+        for name, term in expected.items():
+            for node in ("policy", "ood_monitor"):
+                seen = ready.node(node).observation[name]
+                assert seen.dtype == term.dtype
+                assert np.array_equal(seen, term), (node, name)
+
+
+def test_commands_carry_the_stamps_of_scans_a_control_period_apart_in_the_base_frame(ready: Rig) -> None:
+    set_goal(ready, 5.0, 1.0)
+    until_judged(ready, 4)
+    stamps = [stamp_from_message(m.header.stamp) for m in ready.world.commands]
+    assert all(s % ns(0.02) == 0 for s in stamps)  # the world's scans
+    assert np.all(np.diff(stamps) == PERIOD_NS)
+    assert {m.header.frame_id for m in ready.world.commands} == {"base_link"}
+
+
+def test_without_a_goal_the_policy_is_silent(ready: Rig) -> None:
+    for _ in range(10):
+        feed(ready)
+    assert ready.world.commands == []
+
+
+def test_at_the_goal_it_commands_zero_and_is_silent_once_the_robot_stands(ready: Rig) -> None:
+    set_goal(ready, 0.1, 0.0)
+    until_judged(ready, 2)
+    assert {(c.speed_mps, c.yaw_rate_radps) for c in map(command_from_message, ready.world.commands)} == {(0.0, 0.0)}
+    ready.world.advance()
+    standing = Odom.from_yaw(ready.world.now_ns, 0.0, 0.0, 0.0, 0.0, 0.0)
+    for _ in range(12):  # at rest
+        ready.world.publish_clock()
+        ready.world.publish(topics.SCAN, scan_to_message(ready.world.scan(), ROBOT.lidar))
+        ready.world.publish(topics.ODOM, odom_to_message(standing))
+        ready.quiet()
+        ready.world.advance()
+        standing = Odom.from_yaw(ready.world.now_ns, 0.0, 0.0, 0.0, 0.0, 0.0)
+    count = len(ready.world.commands)
+    for _ in range(12):
+        feed(ready)
+    assert len(ready.world.commands) == count
+
+
+def test_a_goal_in_the_base_frame_drives_and_one_in_the_map_frame_does_not(ready: Rig) -> None:
+    message = PoseStamped()
+    message.header.frame_id = "map"
+    message.pose.position.x = 4.0
+    ready.world.publish(topics.GOAL_POSE, message)
+    for _ in range(10):
+        feed(ready)
+    assert ready.world.commands == []
+    message.header.frame_id = "base_link"
+    ready.world.publish(topics.GOAL_POSE, message)
+    until_judged(ready, 1)
+
+
+def test_a_command_on_a_scan_that_the_monitor_never_saw_is_a_monitor_fault(ready: Rig) -> None:
+    set_goal(ready, 5.0, 1.0)
+    stamp_ns = ready.world.now_ns - ns(0.003)  # between two scans
+    ready.world.publish(topics.POLICY_CMD_VEL, command_to_message(Command(stamp_ns, 0.1, 0.0)))
+    ready.until(lambda: any(v.judged_stamp_ns == stamp_ns for v in ready.world.verdicts), "a verdict")
+    verdict = next(v for v in ready.world.verdicts if v.judged_stamp_ns == stamp_ns)
+    assert (verdict.level, verdict.reason) == (OodLevel.ALARM, Reason.MONITOR_FAULT)
+
+
+def test_a_clock_that_jumps_back_forgets_all_samples_and_a_new_run_drives_again(ready: Rig) -> None:
+    set_goal(ready, 5.0, 1.0)
+    until_judged(ready, 1)
+    ready.world.now_ns = ns(10.0)
+    ready.samples = History()
+    policy = ready.node("policy")
+
+    def heard() -> bool:
+        ready.world.publish_clock()
+        return policy.now_ns() == ready.world.now_ns
+
+    ready.until(heard, "the clock jumps")
+    count = len(ready.world.commands)
+    for _ in range(12):
+        feed(ready)
+    assert len(ready.world.commands) == count  # the goal is forgotten, too
+    set_goal(ready, 5.0, 1.0)
+    until_judged(ready, len(ready.world.verdicts) + 1)
+    assert stamp_from_message(ready.world.commands[-1].header.stamp) < ns(20.0)
+
+
+def test_diagnostics_name_the_bundle_and_who_signed_it(ready: Rig) -> None:
+    def status(name: str):
+        found = [m.status[0] for m in ready.world.diagnostics if m.status[0].name.startswith(f"/{name}")]
+        return found[-1] if found else None
+
+    for name in ("policy", "ood_monitor"):
+        ready.until(lambda name=name: status(name) is not None, f"diagnostics of {name}")
+        values = {v.key: v.value for v in status(name).values}
+        assert len(values["bundle_digest"]) == 64
+        assert values["signed_by"].endswith("test")
+        assert "UNSIGNED" not in status(name).message
+
+
+def test_an_unsigned_bundle_is_refused_and_where_allowed_every_diagnostic_says_so(make_rig, bundle) -> None:
+    unsigned = {"bundle": str(bundle.parent / "unsigned"), "trusted_keys": str(bundle.parent / "keys")}
+    rig = make_rig(PolicyNode, MonitorNode, policy={**unsigned, "allow_unsigned": True}, ood_monitor=unsigned)
+    monitor = rig.node("ood_monitor")
+    monitor.trigger_configure()
+    assert "sig" in monitor.refusal.lower()
+    rig.node("policy").trigger_configure()
+    rig.until(lambda: bool(rig.world.diagnostics), "diagnostics")
+    assert {m.status[0].message.startswith("UNSIGNED") for m in rig.world.diagnostics} == {True}
+
+
+def test_a_robot_with_another_lidar_is_refused_by_the_name_of_the_field(make_rig, bundle_params, tmp_path) -> None:
+    from dsac_robot.core.files import share_path
+
+    text = share_path("config", "robots", "jackal.yaml").read_text(encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(text.replace("beams: 720", "beams: 700"))
+    rig = make_rig(PolicyNode, policy={**bundle_params, "robot": str(tmp_path / "other.yaml")})
+    policy = rig.node("policy")
+    policy.trigger_configure()
+    assert "lidar.beams" in policy.refusal
