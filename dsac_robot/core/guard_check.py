@@ -23,7 +23,7 @@ from dsac_robot.core.guard_geometry import (
     within_reach,
 )
 from dsac_robot.core.guard_inputs import Numbers
-from dsac_robot.core.guard_memory import Mask, Memory, View, hidden_points, seen_free
+from dsac_robot.core.guard_memory import BODY_M, Mask, Memory, View, hidden_points, seen_free
 from dsac_robot.core.guard_motion import Motion, Rollout, Twist, roll_out, stop_step
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.reasons import Level, Reason
@@ -142,7 +142,7 @@ class Checker:
     def seen(self, rollout: Rollout, at: Situation) -> bool:
         """Whether the first command's swept area was all seen free."""
         points = boundary_points(rollout, self.outline)
-        points = points[self.outline.clearance_m(points) > 0.01]
+        points = points[self.outline.clearance_m(points) > BODY_M]
         if len(points) == 0:
             return True
         world = to_frame(points, at.base)

@@ -26,7 +26,7 @@ POINTS_KEPT_M = 2.0  # remembered returns farther from the robot are dropped
 POINT_GRID_M = 0.02  # one remembered return a cell
 GRAZE_M = 0.05  # a beam that ends so little before a point still shows it free: returns themselves are checked apart
 DRIFT = 0.02  # drift of the odometry by distance
-BODY_M = 0.01  # a point so little outside a place where the body stood was free too
+BODY_M = 2e-4  # rounding; more would let a slow robot push its own free space before it
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,7 +82,7 @@ def stop_time_s(speed_mps: float, yaw_rate_radps: float, limits: Limits) -> floa
 def stop_step(last: Twist, elapsed_s: float, limits: Limits) -> Twist:
     """The next command of a controlled stop: down the ramp from the ``last`` one, along the same arc."""
     needed = stop_time_s(*last, limits)
-    if needed <= elapsed_s:
+    if needed <= elapsed_s + 1e-9:
         return 0.0, 0.0
     scale = 1.0 - elapsed_s / needed
     return last[0] * scale, last[1] * scale
