@@ -15,8 +15,10 @@ def generate_launch_description():
     return LaunchDescription(
         [
             DeclareLaunchArgument("bag", description="the bag's folder, which holds its metadata.yaml"),
-            DeclareLaunchArgument("use_sim_time", default_value="true"),
-            DeclareLaunchArgument("record", default_value="false"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="speed, at most 1.0 times real time"),
+            # Other defaults than on a robot.
+            DeclareLaunchArgument("use_sim_time", default_value="true", description="take the time from /clock"),
+            DeclareLaunchArgument("record", default_value="false", description="record a bag, below ./bags"),
             IncludeLaunchDescription(source, launch_arguments=arguments.items()),
         ]
     )

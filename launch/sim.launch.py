@@ -14,10 +14,13 @@ def generate_launch_description():
     source = PythonLaunchDescriptionSource(str(STACK))
     return LaunchDescription(
         [
-            # Other defaults than on a robot: nothing in the worlds moves by itself.
-            DeclareLaunchArgument("use_sim_time", default_value="true"),
-            DeclareLaunchArgument("guard_profile", default_value="static"),
-            DeclareLaunchArgument("record", default_value="false"),
+            DeclareLaunchArgument(
+                "world", default_value="clutter:0", description="empty, clutter:SEED or barn:FOLDER:N"
+            ),
+            # Other defaults than on a robot: nothing in these worlds moves by itself.
+            DeclareLaunchArgument("guard_profile", default_value="static", description="dynamic or static"),
+            DeclareLaunchArgument("use_sim_time", default_value="true", description="take the time from /clock"),
+            DeclareLaunchArgument("record", default_value="false", description="record a bag, below ./bags"),
             IncludeLaunchDescription(source, launch_arguments=arguments.items()),
         ]
     )

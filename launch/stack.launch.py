@@ -8,8 +8,8 @@ Nodes run in sessions of their own (setsid): the terminal's Ctrl-C reaches launc
 end by themselves when launch is gone (exit_with_parent), since launch leaves orphans behind on SIGTERM.
 """
 
-import signal
 from pathlib import Path
+from signal import SIGINT
 
 from launch import LaunchDescription
 from launch.actions import (
@@ -32,6 +32,8 @@ from lifecycle_msgs.msg import Transition
 
 PACKAGE = "dsac_robot"
 CONFIG = Path(__file__).resolve().parent.parent / "config"
+# In sessions of their own; with time for all to end one after another (launch's own timeout is 5 s).
+HOW = {"prefix": "setsid", "output": "screen", "sigterm_timeout": "10"}
 SWITCH = ["true", "false"]
 LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 
@@ -67,20 +69,22 @@ ARGUMENTS = [
         default_value="",
         description="parameter file that comes after those of config/ (these arguments come after it); empty: none",
     ),
-    DeclareLaunchArgument(
-        "base",
-        default_value="robot",
-        choices=["robot", "sim", "replay"],
-        description="what publishes scan and odom: the robot's own drivers, the simulated robot, or a bag",
-    ),
-    DeclareLaunchArgument(
-        "world", default_value="clutter:0", description="with base sim: empty, clutter:SEED or barn:FOLDER:N"
-    ),
-    DeclareLaunchArgument("bag", default_value="", description="with base replay: the bag's folder"),
-    DeclareLaunchArgument(
-        "rate", default_value="1.0", description="with base replay: speed, at most 1.0 times real time"
-    ),
 ]
+
+
+class InOrder:
+    """Makes a process deaf to launch's own SIGINT, which goes to all at once: ``Sequence`` sends it instead."""
+
+    def _shutdown_process(self, context, *, send_sigint):
+        return super()._shutdown_process(context, send_sigint=False)
+
+
+class OrderedNode(InOrder, LifecycleNode):
+    """A managed node that ends in its turn."""
+
+
+class OrderedProcess(InOrder, ExecuteProcess):
+    """Another process that ends in its turn."""
 
 
 class Sequence:
@@ -107,8 +111,8 @@ class Sequence:
             OnProcessExit(on_exit=self._on_exit),
             OnShutdown(on_shutdown=self._on_shutdown),
         ]
-        later = [process for process in self.end if process not in self.once_up]
-        return [*map(RegisterEventHandler, handlers), *later, self._change(Transition.TRANSITION_CONFIGURE)]
+        at_once = [process for process in reversed(self.end) if process not in self.once_up]
+        return [*map(RegisterEventHandler, handlers), *at_once, self._change(Transition.TRANSITION_CONFIGURE)]
 
     def _change(self, transition):
         matcher = matches_action(self.bring_up[0])
@@ -130,44 +134,45 @@ class Sequence:
                 return [self._change(Transition.TRANSITION_CONFIGURE)]
             return [LogInfo(msg="all nodes are active"), *self.once_up]
         if event.goal_state in ("unconfigured", "inactive", "finalized"):
-            return self._stop(context, f"{event.action.node_name} refused while {event.start_state}: see its log")
+            return self._stop(f"{event.action.node_name} refused while {event.start_state}: see its log")
         return None
 
     def _on_start(self, event, context):
         if event.action in self.end:
             self.running.append(event.action)
-        return self._end_next(context) if self.stopping else None
+        return self._end_next() if self.stopping else None
 
     def _on_exit(self, event, context):
         if event.action not in self.end:
             return None
         self.running.remove(event.action)
         died = event.returncode != 0 and not self.stopping
-        following = self._stop(context, f"{event.process_name} ended with {event.returncode}" if died else None)
+        following = self._stop(f"{event.process_name} ended with {event.returncode}" if died else None)
         if self.failure and not self.running:
             raise RuntimeError(self.failure)  # the only way to let launch return 1
         return following
 
     def _on_shutdown(self, event, context):
-        if not event.due_to_sigint or context.noninteractive:
-            self.told = list(self.end)  # launch itself signals all processes at once
-        return self._stop(context)
+        return self._stop()
 
-    def _stop(self, context, failure=None):
+    def _stop(self, failure=None):
         self.stopping = True
         self.failure = self.failure or failure
-        return self._end_next(context)
+        return self._end_next()
 
-    def _end_next(self, context):
+    def _end_next(self):
         """Tell the first process that still runs to end, once; its end brings the next one's turn."""
         process = next((process for process in self.end if process in self.running), None)
         if process is None or process in self.told:
             return None
         self.told.append(process)
         matcher = matches_action(process)
-        if context.is_shutdown:  # launch has armed SIGTERM and SIGKILL by now, and ignores a ShutdownProcess
-            return [EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matcher))]
-        return [EmitEvent(event=ShutdownProcess(process_matcher=matcher))]
+        # The first arms SIGTERM and SIGKILL, if a Shutdown event has not done so already.
+        events = [
+            ShutdownProcess(process_matcher=matcher),
+            SignalProcess(signal_number=SIGINT, process_matcher=matcher),
+        ]
+        return [EmitEvent(event=event) for event in events]
 
 
 def setup(context):
@@ -183,17 +188,18 @@ def setup(context):
         files = [str(CONFIG / config)] if config else []
         files += [argument("params_file")] if argument("params_file") else []
         always = {"use_sim_time": argument("use_sim_time") == "true", "exit_with_parent": True}
-        return LifecycleNode(
+        return OrderedNode(
             package=PACKAGE,
             executable=executable,
             name=executable,
+            exec_name=executable,
             namespace=argument("namespace"),
             parameters=[*files, {**always, "cmd_vel_type": text("cmd_vel_type"), **parameters}],
             ros_arguments=["--log-level", argument("log_level")],
-            prefix="setsid",
-            output="screen",
+            **HOW,
         )
 
+    base_kind = LaunchConfiguration("base", default="robot").perform(context)
     robot, bundle = text("robot"), text("bundle")
     guard_config = {"dynamic": "safety_guard_dynamic.yaml", "static": "safety_guard_static.yaml"}
     guard = node("safety_guard", guard_config[argument("guard_profile")], robot=robot)
@@ -201,13 +207,11 @@ def setup(context):
     policy = node("policy", "policy.yaml", robot=robot, bundle=bundle)
     recorder = [node("recorder", "recorder.yaml", bundle=bundle)] if argument("record") == "true" else []
     base, once_up = [], []
-    if argument("base") == "sim":
+    if base_kind == "sim":
         base = [node("sim_bridge", robot=robot, world=text("world"), use_sim_time=False)]
-    elif argument("base") == "replay":
-        if not argument("bag"):
-            raise RuntimeError("bag:= is empty: give the folder of a bag, which holds its metadata.yaml")
+    elif base_kind == "replay":
         command = ["dsac-robot", "bag", "replay", argument("bag"), "--rate", argument("rate")]
-        base = once_up = [ExecuteProcess(cmd=command, name="replay", prefix="setsid", output="screen")]
+        base = once_up = [OrderedProcess(cmd=command, name="replay", **HOW)]
     return Sequence([*recorder, guard, monitor, policy], [policy, monitor, guard, *base, *recorder], once_up).actions()
 
 
