@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[argparse.Namespace], int]
 BAD_INPUT = 2
+DEPTH = 100  # messages that may wait for a reader
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,9 +67,8 @@ def _info(args: argparse.Namespace) -> int:
     print(f"{info.path}: {info.messages} messages, {info.duration_s:.1f} s, namespace /{info.namespace}")
     width = max((len(topic.name) for topic in info.topics), default=0)
     for topic in info.topics:
-        print(
-            f"  {topic.name:{width}}  {topic.messages:7d}  {topic.type}{'' if topic.readable else '  (not learned from)'}"
-        )
+        note = "" if topic.readable else "  (not learned from)"
+        print(f"  {topic.name:{width}}  {topic.messages:7d}  {topic.type}{note}")
     return 0
 
 
@@ -117,7 +118,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 class _Player:
-    """Publishers of the replayed topics with the QoS of the topic table, in a node of their own."""
+    """Publishers of the replayed topics in a node of their own: reliable, transient local where the table says so."""
 
     def __init__(self, types: dict[str, str], namespace: str) -> None:
         self._types, self._namespace = types, namespace
@@ -126,18 +127,18 @@ class _Player:
         import rclpy
 
         from dsac_robot.nodes.run import StopSignals, init
-        from dsac_robot.nodes.topics import CLOCK, EVENTS, TOPICS
+        from dsac_robot.nodes.topics import CLOCK, EVENTS, LATCHED, TOPICS
 
         self._signals = StopSignals()
         self._signals.__enter__()
         init(["dsac-robot"])
         self._node = rclpy.create_node("replay", namespace=self._namespace or None)
-        table = {topic.name: topic for topic in TOPICS}
+        latched = {topic.name for topic in TOPICS if topic.quality.transient_local}
         self._publishers: dict[str, Any] = {}
         for name, type_name in self._types.items():
-            known = table.get(name)
-            quality = known.quality if known is not None else EVENTS
-            self._publishers[name] = self._node.create_publisher(_message_class(type_name), name, quality.profile())
+            # Reliable writers serve best-effort readers too, and a slow reader loses nothing.
+            profile = replace(LATCHED if name in latched else EVENTS, depth=DEPTH).profile()
+            self._publishers[name] = self._node.create_publisher(_message_class(type_name), name, profile)
         self._clock = self._node.create_publisher(CLOCK.type, CLOCK.name, CLOCK.qos)
         return self
 

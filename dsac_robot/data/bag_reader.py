@@ -188,17 +188,19 @@ class BagReader:
             raise read_error(self.path, error) from error
 
     def _find_namespace(self) -> str:
-        spaces = {
-            c.topic.removesuffix(f"/{name}").strip("/")
-            for c in self._reader.connections
-            for name in ("scan", "odom")
-            if c.topic.endswith(f"/{name}")
-        }
-        if len(spaces) > 1 and "" not in spaces:
-            raise SeveralRobotsError(
-                f"{self.path} holds several robots ({', '.join(sorted(spaces))}): name one by its namespace"
-            )
-        return "" if "" in spaces or not spaces else spaces.pop()
+        for names in (("scan", "odom"), ("goal_pose", "safety/state")):
+            spaces = {
+                c.topic.removesuffix(f"/{name}").strip("/")
+                for c in self._reader.connections
+                for name in names
+                if c.topic.endswith(f"/{name}")
+            }
+            if len(spaces) > 1 and "" not in spaces:
+                robots = ", ".join(sorted(spaces))
+                raise SeveralRobotsError(f"{self.path} holds several robots ({robots}): name one by its namespace")
+            if spaces:
+                return "" if "" in spaces else spaces.pop()
+        return ""
 
     def _find_decoders(self) -> dict[str, tuple[str, Decoder]]:
         found: dict[str, tuple[str, Decoder]] = {}

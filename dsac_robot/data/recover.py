@@ -99,7 +99,10 @@ class _Scan:
                 try:
                     record = next(records, None)
                 except DAMAGE as error:
-                    self._note(start, self.size - start, error)
+                    if start < self.size:
+                        self._note(start, self.size - start, error)
+                    else:
+                        self.damage.append(f"{self.path.name}: never closed, every record is whole")
                     return
                 if record is None:
                     return
