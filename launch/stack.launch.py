@@ -210,7 +210,8 @@ def setup(context):
     if base_kind == "sim":
         base = [node("sim_bridge", robot=robot, world=text("world"), use_sim_time=False)]
     elif base_kind == "replay":
-        command = ["dsac-robot", "bag", "replay", argument("bag"), "--rate", argument("rate")]
+        target = "--to-namespace=" + argument("namespace")
+        command = ["dsac-robot", "bag", "replay", argument("bag"), "--rate", argument("rate"), target]
         base = once_up = [OrderedProcess(cmd=command, name="replay", **HOW)]
     return Sequence([*recorder, guard, monitor, policy], [policy, monitor, guard, *base, *recorder], once_up).actions()
 
