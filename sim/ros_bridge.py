@@ -117,7 +117,7 @@ class SimBridge(StackNode):
         self.service(Trigger, "~/clear_obstacles", self._on_clear_obstacles)
         self.service(Trigger, "~/restart", self._on_restart)
         # Twice as often as steps are due, so that a late call does not cost a whole period.
-        self.steady_timer(0.5 * STEP_S / params.real_time_factor, self._on_timer)
+        self.steady_timer(0.5 * STEP_S / params.real_time_factor, self.on_timer)
 
     def cleanup(self) -> None:
         del self._sim
@@ -142,7 +142,13 @@ class SimBridge(StackNode):
         self._good_odom: Odom | None = None
         self._announced = False
 
-    def _on_timer(self) -> None:
+    @property
+    def simulated_ns(self) -> int:
+        """Simulated ROS time after the last step."""
+        return self._now_ns
+
+    def on_timer(self) -> None:
+        """Step once if a step is due by the steady clock. To be called at least once a period."""
         steady_ns = self.steady_ns()
         if self.active and steady_ns >= self._due_ns:
             # A step is due a period after the one before was; time lost beyond one period is not made up for.

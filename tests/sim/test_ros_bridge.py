@@ -1,0 +1,385 @@
+"""The simulated robot on real topics. What is asserted are stamps of simulated time, never how long a test took."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import PointStamped
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
+
+from dsac_robot.core.params import ParameterError
+from dsac_robot.core.robot import load_robot
+from dsac_robot.core.values import NS, Command, ns
+from dsac_robot.nodes.converters import (
+    command_to_message,
+    contact_from_message,
+    odom_from_message,
+    scan_from_message,
+    stamp_from_message,
+    twist_to_message,
+)
+from dsac_robot.nodes.run import start
+from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, SCAN, cmd_vel_topic
+from sim.faults import FUTURE_NS, LIDAR_FAULTS, ODOM_FAULTS
+from sim.ros_bridge import FIRST_NS, OBSTACLES, PLACE_OBSTACLE, STEP_S, TRUTH, SimBridge
+
+ROBOT = load_robot("jackal")
+WALL_S = 60.0  # a test that waits longer is broken
+TOPICS = (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, TRUTH, OBSTACLES)
+
+
+class Bench:
+    """A bridge and a listener with an executor of their own, and all that the listener heard, in order."""
+
+    def __init__(self, context: Context, **parameters: object) -> None:
+        arguments = ["--ros-args"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={value}"]
+        self.node = Node("listener", context=context)
+        self.heard: list[tuple[str, Any]] = []
+        self.published: list[tuple[int, str, int]] = []  # when the bridge published it, topic, stamp
+        for topic in TOPICS:
+            self._listen(topic)
+        self.cmd_vel = cmd_vel_topic(str(parameters.get("cmd_vel_type", "TwistStamped")))
+        self._commands = self.node.create_publisher(self.cmd_vel.type, self.cmd_vel.name, self.cmd_vel.qos)
+        self._place = self.node.create_publisher(PointStamped, PLACE_OBSTACLE.name, PLACE_OBSTACLE.qos)
+        self.bridge = SimBridge(arguments, context)
+        self._executor = SingleThreadedExecutor(context=context)
+        for node in (self.node, self.bridge):
+            self._executor.add_node(node)
+        assert start(self.bridge) is None
+        self.command: Command | None = None  # sent at every step while it is set
+        first = {SCAN.name, ODOM.name, IMU.name, GOAL_POSE.name, TRUTH.name, OBSTACLES.name}
+        self.wait(lambda: first <= {name for name, _ in self.heard})
+
+    def close(self) -> None:
+        self.bridge.close()
+        self.node.destroy_node()
+        self._executor.shutdown()
+
+    def _listen(self, topic: Any) -> None:
+        self.node.create_subscription(topic.type, topic.name, self._callback(topic), topic.qos)
+
+    def _callback(self, topic: Any) -> Callable[[Any, Any], None]:
+        return lambda message, info: self._on_message(topic, message, info)
+
+    def _on_message(self, topic: Any, message: Any, info: Any) -> None:
+        self.published.append((info["source_timestamp"], topic.name, stamp_of(message)))
+        self.heard.append((topic.name, message))
+        if topic is TRUTH and self.command is not None:
+            stamped = self.cmd_vel.name == "cmd_vel" and hasattr(self.cmd_vel.type(), "header")
+            self._commands.publish(command_to_message(self.command) if stamped else twist_to_message(self.command))
+
+    def of(self, topic: Any) -> list[Any]:
+        """What was heard on a topic."""
+        return [message for name, message in self.heard if name == topic.name]
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Spin until the condition holds."""
+        end = time.monotonic() + WALL_S
+        while not until():
+            self._executor.spin_once(timeout_sec=0.1)
+            assert time.monotonic() < end, "waited in vain"
+
+    def now_ns(self) -> int:
+        """Stamp of the newest truth: it comes whatever fault is on."""
+        return stamp_of(self.of(TRUTH)[-1])
+
+    def run(self, seconds: float) -> None:
+        """Spin for so much simulated time."""
+        end_ns = self.now_ns() + ns(seconds)
+        self.wait(lambda: self.now_ns() >= end_ns)
+
+    def set(self, **parameters: object) -> list[str]:
+        """Set parameters over the bridge's service; the reasons of those that were refused."""
+        client = self.node.create_client(SetParameters, "sim_bridge/set_parameters")
+        wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
+        results = self._call(client, SetParameters.Request(parameters=wanted)).results
+        return [result.reason for result in results if not result.successful]
+
+    def trigger(self, name: str) -> Trigger.Response:
+        return self._call(self.node.create_client(Trigger, f"sim_bridge/{name}"), Trigger.Request())
+
+    def _call(self, client: Any, request: Any) -> Any:
+        self.wait(client.service_is_ready)
+        future = client.call_async(request)
+        self.wait(future.done)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def place(self, frame: str, x: float, y: float) -> None:
+        message = PointStamped()
+        message.header.frame_id = frame
+        message.point.x, message.point.y = x, y
+        self._place.publish(message)
+
+    def forget(self) -> int:
+        """Forget what was heard but for the newest truth; its stamp."""
+        self.heard = [(TRUTH.name, self.of(TRUTH)[-1])]
+        return self.now_ns()
+
+
+def stamp_of(message: Any) -> int:
+    return stamp_from_message(message.clock if hasattr(message, "clock") else message.header.stamp)
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[Context]:
+    made = Context()
+    rclpy.init(args=[], context=made)
+    yield made
+    rclpy.try_shutdown(context=made)
+
+
+@pytest.fixture
+def bench(context: Context) -> Iterator[Bench]:
+    made = Bench(context, world="empty", noise=False)
+    yield made
+    made.close()
+
+
+def test_time_and_stamps_run_forward_at_the_sensors_rates_with_odometry_before_the_scan(bench: Bench) -> None:
+    bench.run(0.5)
+    clock = [stamp_of(message) for message in bench.of(CLOCK)]
+    assert clock[0] >= FIRST_NS
+    assert set(np.diff(clock)) <= {k * ns(STEP_S) for k in range(1, 6)}  # best effort: a message may be lost
+    for topic, rate_hz in ((SCAN, ROBOT.lidar.rate_hz), (ODOM, ROBOT.odometry.rate_hz), (IMU, ROBOT.imu.rate_hz)):
+        stamps = [stamp_of(message) for message in bench.of(topic)]
+        assert all((stamp - FIRST_NS) % round(NS / rate_hz) == 0 for stamp in stamps)
+        assert stamps == sorted(set(stamps))
+    published = [(name, stamp) for _, name, stamp in sorted(bench.published)]
+    for i, (name, stamp) in enumerate(published):
+        if name == SCAN.name:
+            assert (ODOM.name, stamp) not in published[i:]
+            assert all(later >= stamp for topic, later in published[i:] if topic == CLOCK.name)
+
+
+def test_simulated_time_never_runs_faster_than_the_steady_clock_nor_catches_up_after_a_stall(context: Context) -> None:
+    bridge = SimBridge(["--ros-args", "-p", "world:=empty"], context)
+    assert start(bridge) is None
+    step_ns = ns(STEP_S)
+
+    def call_for(seconds: float) -> tuple[int, int]:
+        """Simulated and steady time that pass while the timer is called without pause."""
+        steady_ns, simulated_ns = bridge.steady_ns(), bridge.simulated_ns
+        while bridge.steady_ns() - steady_ns < ns(seconds):
+            before_ns = bridge.simulated_ns
+            bridge.on_timer()
+            assert bridge.simulated_ns - before_ns in (0, step_ns)
+        return bridge.simulated_ns - simulated_ns, bridge.steady_ns() - steady_ns
+
+    for stall_s in (0.0, 0.3):
+        time.sleep(stall_s)
+        simulated, steady = call_for(0.2)
+        assert 0 < simulated <= steady + 2 * step_ns
+    bridge.close()
+
+
+def test_messages_are_those_of_the_robot_file(bench: Bench) -> None:
+    scan, odom, truth = bench.of(SCAN)[0], bench.of(ODOM)[0], bench.of(TRUTH)[0]
+    assert len(scan.ranges) == ROBOT.lidar.beams and scan.header.frame_id == ROBOT.lidar.frame_id
+    assert (odom.header.frame_id, odom.child_frame_id) == ("odom", "base_link")
+    assert truth.header.frame_id == "odom"
+    goal = bench.of(GOAL_POSE)
+    assert len(goal) == 1 and goal[0].header.frame_id == "odom"
+    assert (goal[0].pose.position.x, goal[0].pose.position.y) == pytest.approx((10.0, 0.0), abs=1e-3)
+    obstacles = bench.of(OBSTACLES)[-1]
+    assert obstacles.channels[0].name == "radius"
+    assert len(obstacles.points) == len(obstacles.channels[0].values) > 40
+
+
+def test_two_bridges_with_the_same_seed_measure_the_same_bits(context: Context) -> None:
+    seen = []
+    for _ in range(2):
+        made = Bench(context, world="clutter:2", seed=5)
+        made.run(0.3)
+        seen.append({stamp_of(m): scan_from_message(m).ranges_m.tobytes() for m in made.of(SCAN)})
+        made.close()
+    common = seen[0].keys() & seen[1].keys()
+    assert len(common) >= 5
+    assert all(seen[0][stamp] == seen[1][stamp] for stamp in common)
+
+
+@pytest.mark.parametrize("cmd_vel_type", ["TwistStamped", "Twist"])
+def test_commands_drive_the_robot_and_silence_stops_it(context: Context, cmd_vel_type: str) -> None:
+    bench = Bench(context, world="empty", noise=False, cmd_vel_type=cmd_vel_type)
+    bench.command = Command(0, 1.0, 0.0)
+    bench.run(1.0)
+    assert odom_from_message(bench.of(ODOM)[-1]).speed_mps == pytest.approx(1.0, abs=0.1)
+    bench.command = None
+    silent_ns = bench.now_ns()
+    bench.run(1.2)
+    bench.close()
+    actuation = ROBOT.actuation
+    stop_s = actuation.action_delay_s + actuation.command_timeout_s + 1.0 / actuation.timeout_brake_mps2 + 0.3
+    after = [odom_from_message(m) for m in bench.of(TRUTH)]
+    moving = [o for o in after if silent_ns + ns(0.03) < o.stamp_ns < silent_ns + ns(actuation.command_timeout_s)]
+    assert moving and all(o.speed_mps > 0.85 for o in moving)
+    at_rest = [o for o in after if o.stamp_ns > silent_ns + ns(stop_s)]
+    assert at_rest and all(abs(o.speed_mps) < 0.02 for o in at_rest)
+
+
+def shows(fault: str, ranges: np.ndarray, first: np.ndarray) -> bool:
+    """Whether ranges, of a scan after ``first``, look as the fault makes them."""
+    beams = ROBOT.lidar.beams
+    if fault == "nan":
+        return bool(np.all(np.isnan(ranges)))
+    if fault == "blank":
+        return bool(np.all(ranges == np.inf))
+    if fault == "half_blind":
+        return bool(np.all(ranges[beams // 2 :] == np.inf) and np.any(np.isfinite(ranges)))
+    if fault == "frozen":
+        return ranges.tobytes() == first.tobytes()
+    if fault == "noise":
+        return float(np.std(np.diff(ranges[np.isfinite(ranges)]))) > 0.4
+    if fault == "wrong_count":
+        return len(ranges) == beams - 1
+    return bool(np.any(np.isfinite(ranges)))  # how a rotated scan looks is tested apart
+
+
+def test_every_lidar_fault_is_seen_and_ends(bench: Bench) -> None:
+    bench.command = Command(0, 0.5, 0.3)  # so that good scans differ from each other
+    bench.run(0.3)
+    for fault in LIDAR_FAULTS[1:]:
+        assert bench.set(lidar_fault=fault) == []
+        since_ns = bench.forget()
+        bench.run(0.15)
+        heard = [scan_from_message(m) for m in bench.of(SCAN)]
+        scans = [scan for scan in heard if scan.stamp_ns > since_ns]
+        assert bool(scans) == (fault != "silent"), fault
+        for scan in scans:
+            late = scan.stamp_ns - bench.now_ns() > FUTURE_NS // 2
+            assert late == (fault == "future_stamp")
+            assert shows(fault, scan.ranges_m, scans[0].ranges_m), fault
+    assert bench.set(lidar_fault="none") == []
+    bench.forget()
+    bench.run(0.15)
+    good = scan_from_message(bench.of(SCAN)[-1]).ranges_m
+    assert len(good) == ROBOT.lidar.beams and np.any(np.isfinite(good)) and not np.any(np.isnan(good))
+
+
+def test_a_rotated_lidar_sees_the_world_turned_by_a_quarter_of_its_fan(bench: Bench) -> None:
+    good = scan_from_message(bench.of(SCAN)[-1]).ranges_m
+    bench.set(lidar_fault="rotated")
+    bench.forget()
+    bench.run(0.1)
+    turned = scan_from_message(bench.of(SCAN)[-1]).ranges_m  # the robot stands and there is no noise
+    np.testing.assert_allclose(turned, np.roll(good, ROBOT.lidar.beams // 4), atol=1e-3)
+
+
+def test_every_odometry_fault_is_seen_while_the_truth_goes_on(bench: Bench) -> None:
+    bench.command = Command(0, 0.5, 0.0)
+    bench.run(0.5)
+    for fault in ODOM_FAULTS[1:]:
+        assert bench.set(odom_fault=fault) == []
+        bench.forget()
+        bench.run(0.12)
+        odoms = [odom_from_message(m) for m in bench.of(ODOM)][1:]
+        true = odom_from_message(bench.of(TRUTH)[-1])
+        assert bool(odoms) == (fault != "silent"), fault
+        for odom in odoms:
+            assert {
+                "nan": math.isnan(odom.x_m) and math.isnan(odom.speed_mps),
+                "jump": odom.x_m - true.x_m > 0.8,
+                "frozen": odom.x_m == odoms[0].x_m and true.x_m - odom.x_m > 0.01,
+            }[fault], fault
+
+
+def test_a_stopped_clock_stops_only_the_clock(bench: Bench) -> None:
+    assert bench.set(clock_fault="stop") == []
+    bench.forget()
+    bench.run(0.2)
+    clocks = len(bench.of(CLOCK))
+    bench.run(0.2)
+    assert len(bench.of(CLOCK)) == clocks
+    assert bench.of(SCAN) and bench.of(ODOM)
+    bench.set(clock_fault="none")
+    bench.run(0.1)
+    assert stamp_of(bench.of(CLOCK)[-1]) > stamp_of(bench.of(ODOM)[0])
+
+
+def test_an_obstacle_ahead_is_seen_by_the_lidar_touched_and_cleared(bench: Bench) -> None:
+    middle = ROBOT.lidar.beams // 2
+    bench.place("base_link", 1.2, 0.0)
+    bench.wait(lambda: len(bench.of(OBSTACLES)) == 2)
+    bench.forget()
+    bench.run(0.1)
+    seen = scan_from_message(bench.of(SCAN)[-1]).ranges_m[middle]
+    assert seen == pytest.approx(1.2 - 0.15 - ROBOT.lidar.x_m, abs=0.01)
+    bench.command = Command(0, 1.0, 0.0)
+    bench.wait(lambda: any(contact_from_message(m).touching for m in bench.of(CONTACT)))
+    bench.command = None
+    bench.run(0.2)  # a contact ends nothing
+    assert bench.trigger("clear_obstacles").message == "removed 1"
+    bench.forget()
+    bench.run(0.1)
+    assert not scan_from_message(bench.of(SCAN)[-1]).ranges_m[middle] < 1.2
+
+
+def test_an_obstacle_is_placed_in_the_frame_of_the_odometry_and_refused_elsewhere(bench: Bench) -> None:
+    bench.place("map", 1.0, 0.0)
+    bench.place("base_link", 0.1, 0.0)  # inside the robot
+    bench.place("odom", math.nan, 0.0)
+    bench.place("odom", 2.0, 1.0)
+    bench.wait(lambda: len(bench.of(OBSTACLES)) == 2)
+    before, after = bench.of(OBSTACLES)
+    assert len(after.points) == len(before.points) + 1
+    assert (after.points[-1].x, after.points[-1].y) == pytest.approx((2.0, 1.0), abs=1e-3)
+
+
+def test_a_restart_puts_the_robot_to_the_start_of_the_world_that_is_set_and_time_goes_on(bench: Bench) -> None:
+    bench.command = Command(0, 1.0, 0.5)
+    bench.run(0.6)
+    bench.command = None
+    assert bench.set(world="clutter:1", seed=3) == []
+    old_goal, before_ns = bench.of(GOAL_POSE)[-1], bench.now_ns()
+    answer = bench.trigger("restart")
+    assert answer.success and "clutter_1" in answer.message
+    bench.wait(lambda: len(bench.of(GOAL_POSE)) == 2 and len(bench.of(OBSTACLES)) == 2)
+    bench.run(0.2)
+    goal = bench.of(GOAL_POSE)[-1]
+    began_ns = stamp_of(goal)
+    assert began_ns > before_ns
+    assert goal.pose.position.x != old_goal.pose.position.x
+    for topic in (CLOCK, SCAN, ODOM, TRUTH, IMU):
+        stamps = [stamp_of(message) for message in bench.of(topic)]
+        assert stamps == sorted(set(stamps)), topic.name
+    fresh = [odom_from_message(m) for m in bench.of(ODOM) if stamp_of(m) >= began_ns]
+    assert all(math.hypot(odom.x_m, odom.y_m) < 0.01 and abs(odom.yaw_rad) < 0.01 for odom in fresh)
+    assert not contact_from_message(bench.of(CONTACT)[-1]).touching
+
+
+def test_a_restart_in_an_unknown_world_is_refused_and_the_run_goes_on(bench: Bench) -> None:
+    bench.set(world="maze:1")
+    answer = bench.trigger("restart")
+    assert not answer.success and "maze:1" in answer.message and "clutter:SEED" in answer.message
+    bench.run(0.1)
+    assert len(bench.of(GOAL_POSE)) == 1
+
+
+def test_parameters_that_are_unknown_out_of_range_or_not_live_are_refused_by_name(
+    bench: Bench, context: Context
+) -> None:
+    assert "lidar_fault" in bench.set(lidar_fault="broken")[0]
+    assert "read-only" in bench.set(real_time_factor=0.5)[0]
+    with pytest.raises(ParameterError, match="real_time_factor"):
+        SimBridge(["--ros-args", "-p", "real_time_factor:=2.0"], context)
+    with pytest.raises(ParameterError, match="unknown parameter speed"):
+        SimBridge(["--ros-args", "-p", "speed:=2.0"], context)
+
+
+def test_a_bridge_without_a_world_or_robot_refuses_to_start(context: Context) -> None:
+    for parameter, says in (("world:=barn:nowhere:3", "world_3"), ("robot:=tank", "unknown robot 'tank'")):
+        bridge = SimBridge(["--ros-args", "-p", parameter], context)
+        why = start(bridge)
+        bridge.close()
+        assert why is not None and says in why
