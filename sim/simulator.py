@@ -22,6 +22,7 @@ from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
+CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Simulator:
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
         self.touching = False
+        self._clear_until_ns = 0  # nothing can be touched before
         self.touched = False  # any contact so far
         self.touch_speed_mps = 0.0  # how fast the robot's body moved, just before, where it first touched
         self._base = _Watchdog()
@@ -75,6 +77,8 @@ class Simulator:
         self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
         mujoco.mj_step(self._parts.model, self._data, nstep=100)  # settle on the tyres
         self._data.time = 0.0
+        dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
+        self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
         self._encoders = self._wheel_angles()
         self._odom_pose = (0.0, 0.0, 0.0)  # the odom frame starts where the robot starts
         self._last_yaw = self.pose[2]
@@ -147,6 +151,7 @@ class Simulator:
         self._sync_spares()
 
     def _sync_spares(self) -> None:
+        self._clear_until_ns = 0
         for i, mocap in enumerate(self._parts.spare_mocaps):
             x, y = self._spares.get(i, (0.0, 0.0))
             self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
@@ -176,11 +181,13 @@ class Simulator:
                 horizon = min(horizon, self._imu.next_ns)
             steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
             self._drive()
-            steps = min(steps, self._steps_without_contact())
+            if self._clear_until_ns < self.time_ns + steps * STEP_NS:
+                self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
+            steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
             before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step
             mujoco.mj_step(self._parts.model, self._data, nstep=steps)
             self.time_ns += steps * STEP_NS
-            if steps == 1:
+            if self.time_ns > self._clear_until_ns:
                 self._look_for_contact(samples, before)
             self._sense(samples)
         return samples
@@ -208,18 +215,18 @@ class Simulator:
         self._data.ctrl[:half], self._data.ctrl[half:] = left, right
 
     def _steps_without_contact(self) -> int:
-        """At least so many steps pass before the body can touch anything (at least 1): contacts are looked for step
-        by step only where there can be any."""
+        """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
+        where there can be any."""
         if self.touching:
-            return 1
+            return 0
         x, y, yaw = self.pose
         c, s = math.cos(yaw), math.sin(yaw)
         dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
         gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
         velocity = self._data.qvel
-        fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.5
-        return max(1, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S)))
+        fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
+        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S))))
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -250,10 +257,8 @@ class Simulator:
             ranges = measure(lidar, distances, self.rng, self.params.noise)
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 
-    def _wheel_angles(self) -> Floats:
-        dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
-        offset = 1  # a free joint has 7 positions and 6 velocities
-        return np.asarray(self._data.qpos[[dof + offset for dof in dofs]], np.float64)
+    def _wheel_angles(self) -> list[float]:
+        return [float(angle) for angle in self._data.qpos[self._wheel_positions]]
 
     def _measure_odom(self) -> Odom:
         yaw = self.pose[2]
@@ -261,13 +266,14 @@ class Simulator:
         if not self.params.wheel_odometry:
             return self.true_odom()
         tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
-        angles = np.floor(self._wheel_angles() / tick) * tick
-        forward_m = self.robot.base.wheel_radius_m * float(np.mean(angles - self._encoders))
+        angles = [math.floor(angle / tick) * tick for angle in self._wheel_angles()]
+        turned = sum(now - before for now, before in zip(angles, self._encoders, strict=True)) / len(angles)
+        forward_m = self.robot.base.wheel_radius_m * turned
         self._encoders = angles
         turn = wrap_angle(yaw - self._last_yaw)
         self._last_yaw = yaw
         if self.params.noise:
-            turn += float(self.rng.normal(0.0, self.robot.imu.gyro_noise_radps)) * period_s
+            turn += self.rng.normal(0.0, self.robot.imu.gyro_noise_radps) * period_s
         self._odom_pose = move_along_arc(*self._odom_pose, forward_m, turn)
         return Odom.from_yaw(self.time_ns, *self._odom_pose, forward_m / period_s, turn / period_s)
 

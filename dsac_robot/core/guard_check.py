@@ -146,7 +146,7 @@ class Checker:
         if len(points) == 0:
             return True
         world = to_frame(points, at.base)
-        bound = self.params.obstacle_speed_mps_max
+        bound = self.params.unseen_speed_mps_max
         free = seen_free(at.memory, at.view, world, at.now_ns, self.outline, self.robot.lidar, bound)
         return bool(free.all())
 

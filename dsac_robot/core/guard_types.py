@@ -23,6 +23,14 @@ class GuardParams:
         "the ages of scan and odometry are measured and added",
     )
     obstacle_speed_mps_max: float = param(0.5, unit="m/s", low=0.0, high=3.0, help="obstacles move no faster")
+    unseen_speed_mps_max: float = param(
+        0.0,
+        unit="m/s",
+        low=0.0,
+        high=3.0,
+        help="space once seen free but not seen now shrinks at this speed; above 0 a robot at rest soon may not turn, "
+        "for its rear corners would enter what it cannot see",
+    )
     margin_m: float = param(0.03, unit="m", low=0.0, high=1.0, help="kept around the footprint (noise, model error)")
     command_timeout_s: float = param(0.22, unit="s", low=0.05, high=2.0, help="age at which a policy command is stale")
     teleop_timeout_s: float = param(

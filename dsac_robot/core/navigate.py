@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dsac_robot.core.geometry import outward_distance
+from dsac_robot.core.geometry import half_planes, nearest_distance
 from dsac_robot.core.lidar import returns_in_base
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
@@ -50,18 +50,18 @@ def goal_distance_m(odom: Odom, goal: Goal) -> float:
     return math.hypot(goal.x_m - odom.x_m, goal.y_m - odom.y_m)
 
 
+@lru_cache(maxsize=64)  # reward and cost both ask
 def clearance_m(scan: Scan, robot: Robot) -> float:
     """Least distance of a lidar return to the footprint (at least 0; range_max_m where nothing is seen)."""
     points = returns_in_base(scan.ranges_m, robot.lidar)
     if len(points) == 0:
         return robot.lidar.range_max_m
-    return max(0.0, float(outward_distance(points, footprint_of(robot)).min()))
+    return max(0.0, nearest_distance(points, *_outline(robot)))
 
 
 @lru_cache(maxsize=8)
-def footprint_of(robot: Robot) -> Floats:
-    """The robot's outline, kept from being rebuilt every step. # (V, 2)"""
-    return robot.footprint
+def _outline(robot: Robot) -> tuple[Floats, tuple[Floats, Floats]]:
+    return robot.footprint, half_planes(robot.footprint)
 
 
 def reached(step: Step, params: NavigateParams) -> bool:

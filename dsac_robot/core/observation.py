@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
 from dsac_robot.core.lidar import free_distance
 from dsac_robot.core.params import ParameterError
-from dsac_robot.core.robot import Robot
+from dsac_robot.core.robot import Lidar, Robot
 from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Scan
 
 Observation = dict[str, Floats32]
@@ -55,17 +56,19 @@ class Term:
 
 
 def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
-    """Least free distance of each sector of beams, newest frame first. A sector with no valid beam is 0: unknown is
-    occupied. # (frames, sectors)"""
+    """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
     period_ns = round(layout.control_period_s * NS)
-    pooled = np.empty((layout.frames, layout.sectors), np.float32)
-    edges = np.linspace(0, robot.lidar.beams, layout.sectors, endpoint=False).astype(np.intp)
-    for k in range(layout.frames):
-        scan = history.newest(Scan, stamp_ns - k * period_ns)
-        free, valid = free_distance(scan.ranges_m, robot.lidar)
-        nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), edges)
-        pooled[k] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
-    return pooled
+    frames = (history.newest(Scan, stamp_ns - k * period_ns) for k in range(layout.frames))
+    return np.stack([_pooled(scan, robot.lidar, layout.sectors) for scan in frames])
+
+
+@lru_cache(maxsize=64)  # each scan serves several ticks
+def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
+    """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
+    free, valid = free_distance(scan.ranges_m, lidar)
+    edges = np.linspace(0, lidar.beams, sectors, endpoint=False).astype(np.intp)
+    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), edges)
+    return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
 def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:

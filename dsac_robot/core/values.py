@@ -23,9 +23,12 @@ def ns(seconds: float) -> int:
     return round(seconds * NS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
-    """One lidar scan in the sensor frame. Ranges follow REP-117: +inf no return, -inf too close, NaN invalid."""
+    """One lidar scan in the sensor frame. Ranges follow REP-117: +inf no return, -inf too close, NaN invalid.
+
+    Two scans are equal only if they are the same object, so that what is computed from one can be kept for it.
+    """
 
     stamp_ns: int
     ranges_m: Floats32  # (B,)

@@ -1,0 +1,204 @@
+"""The deployed stack in process: simulator, policy, monitor and guard, tick by tick, with the very classes that the
+nodes use. BARN runs, calibration drives and the parity gate all go through ``drive``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsac_robot.core.action import slew
+from dsac_robot.core.guard import GuardModel, initial_state, step
+from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
+from dsac_robot.core.history import MissingSampleError
+from dsac_robot.core.observation import flatten
+from dsac_robot.core.reasons import Level, OodLevel, Reason
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Scan, ns
+
+if TYPE_CHECKING:
+    from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy
+    from sim.worlds import World
+
+CAUSED_MPS = 0.02  # DESIGN section 10: a contact is caused when the robot's speed at the touch is above this
+INFERENCE_S = 0.005  # a scan's command and verdict reach the guard this long after the scan
+TRACE_PERIOD = 5  # guard periods between two rows of the trace
+
+
+@dataclass(frozen=True)
+class LoopParams:
+    """How one drive goes."""
+
+    time_limit_s: float = 100.0
+    goal_tolerance_m: float = 1.0
+    start_jitter_m: float = 0.0  # start position, uniform in both axes
+    start_jitter_rad: float = 0.0  # start heading, uniform
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What came of one drive."""
+
+    outcome: str  # success | contact | timeout
+    time_s: float
+    caused: bool  # a contact at a speed above 0.02 m/s
+    touch_speed_mps: float
+    path_m: float
+    level_s: tuple[float, ...]  # time spent in each Level
+    reasons: dict[str, int]  # guard periods by reason
+    cautions: int  # ticks that the monitor judged CAUTION
+    alarms: int
+    trace: Floats  # (T, 7): t, x, y, yaw, speed, level, reason
+    observations: Floats32  # (N, D) at the policy's ticks
+    commands: Floats32  # (N, 2) what the policy asked
+    scores: Floats  # (N, K) of the monitor; K = 0 without one
+
+
+def drive(
+    robot: Robot,
+    world: World,
+    seed: int,
+    policy: DeployedPolicy,
+    monitor: DeployedMonitor | None,
+    guard: GuardParams | None,
+    params: LoopParams = LoopParams(),
+) -> Drive:
+    """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only slewed; without
+    ``monitor`` the guard needs no verdicts. Same arguments, same drive."""
+    from sim.simulator import SimParams, Simulator
+
+    rng = np.random.default_rng(seed)
+    jitter = rng.uniform(-1.0, 1.0, 3) * [params.start_jitter_m, params.start_jitter_m, params.start_jitter_rad]
+    x, y, yaw = (float(a + b) for a, b in zip(world.start, jitter, strict=True))
+    sim = Simulator(robot, replace(world, start=(x, y, yaw)), int(rng.integers(2**31)), SimParams())
+    loop = _Loop(robot, policy, monitor, guard, Goal(0, *sim.world_to_odom(*world.goal_m)))
+    outcome = "timeout"
+    period_ns, path_m, last = ns(loop.period_s), 0.0, sim.pose
+    now_ns = 0
+    while now_ns < ns(params.time_limit_s):
+        for sample in sim.advance(now_ns):
+            loop.take(sample)
+        here = sim.pose
+        path_m += math.hypot(here[0] - last[0], here[1] - last[1])
+        last = here
+        if sim.touched:
+            outcome = "contact"
+            break
+        if math.hypot(here[0] - world.goal_m[0], here[1] - world.goal_m[1]) < params.goal_tolerance_m:
+            outcome = "success"
+            break
+        sim.send(loop.send(now_ns))
+        loop.trace(now_ns, here, sim.twist[0])
+        now_ns += period_ns
+    return Drive(
+        outcome,
+        now_ns / NS,
+        sim.touched and sim.touch_speed_mps > CAUSED_MPS,
+        sim.touch_speed_mps,
+        path_m,
+        tuple(float(t) for t in loop.level_s),
+        loop.reasons,
+        loop.verdicts.count(OodLevel.CAUTION),
+        loop.verdicts.count(OodLevel.ALARM),
+        np.array(loop.rows).reshape(-1, 7),
+        np.array(loop.observations, np.float32),
+        np.array(loop.commands, np.float32).reshape(-1, 2),
+        np.array(loop.scores, np.float64),
+    )
+
+
+class _Loop:
+    """Policy, monitor and guard between samples and commands."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: DeployedPolicy,
+        monitor: DeployedMonitor | None,
+        guard: GuardParams | None,
+        goal: Goal,
+    ) -> None:
+        self.robot, self.policy, self.monitor = robot, policy, monitor
+        self.period_s = guard.period_s if guard else 0.02
+        if guard is not None and monitor is None:
+            guard = replace(guard, require_verdict=False)
+        self.model = GuardModel.of(guard, robot) if guard else None
+        self.state = initial_state()
+        self.level_s = np.zeros(len(Level))
+        self.reasons: dict[str, int] = {}
+        self.verdicts: list[OodLevel] = []
+        self.rows: list[tuple[float, ...]] = []
+        self.observations: list[Floats32] = []
+        self.commands: list[tuple[float, float]] = []
+        self.scores: list[Floats] = []
+        self._scan: Scan | None = None
+        self._odom: Odom | None = None
+        self._ready: list[tuple[int, Command, Verdict | None]] = []  # (usable from, …)
+        self._command: Command | None = None
+        self._verdict: Verdict | None = None
+        self._sent = Command(0, 0.0, 0.0)
+        self._now = (Level.STOP, Reason.COMMAND_MISSING)
+        policy.reset()
+        policy.add(goal)
+        if monitor is not None:
+            monitor.reset()
+            monitor.add(goal)
+
+    def take(self, sample: object) -> None:
+        """One sample from the simulator."""
+        if isinstance(sample, Contact):
+            return
+        if isinstance(sample, Odom):
+            self._odom = sample
+        if isinstance(sample, Odom | Scan):
+            self.policy.add(sample)
+            if self.monitor is not None:
+                self.monitor.add(sample)
+        if isinstance(sample, Scan):
+            self._scan = sample
+            self._tick(sample)
+
+    def _tick(self, scan: Scan) -> None:
+        if not self.policy.due(scan.stamp_ns):
+            return
+        try:
+            command = self.policy.tick(scan.stamp_ns)
+        except MissingSampleError:  # the stack is not full yet
+            return
+        verdict = None
+        if self.monitor is not None:
+            verdict = self.monitor.judge(command)
+            self.verdicts.append(verdict.level)
+            self.scores.append(self.monitor.scores)
+        if self.policy.observation is not None:
+            self.observations.append(flatten(self.policy.observation))
+        self.commands.append((command.speed_mps, command.yaw_rate_radps))
+        self._ready.append((scan.stamp_ns + ns(INFERENCE_S), command, verdict))
+
+    def send(self, now_ns: int) -> Command:
+        """The guard's period: what is sent now."""
+        while self._ready and self._ready[0][0] <= now_ns:
+            _, self._command, self._verdict = self._ready.pop(0)
+        if self.model is None:
+            asked = self._command or Command(now_ns, 0.0, 0.0)
+            sent = slew(self._sent, asked, self.robot.limits, self.period_s)
+            self._now = (Level.DRIVE, Reason.NONE)
+        else:
+            inputs = GuardInput(now_ns, self._scan, self._odom, self._command, self._verdict)
+            self.state, decision = step(self.state, inputs, self.model)
+            sent = Command(now_ns, decision.speed_mps, decision.yaw_rate_radps)
+            self._now = (decision.level, decision.reason)
+        self._sent = Command(now_ns, sent.speed_mps, sent.yaw_rate_radps)
+        self.level_s[self._now[0]] += self.period_s
+        self.reasons[self._now[1].name] = self.reasons.get(self._now[1].name, 0) + 1
+        self.policy.add(self._sent)
+        if self.monitor is not None:
+            self.monitor.add(self._sent)
+        return self._sent
+
+    def trace(self, now_ns: int, pose: tuple[float, float, float], speed_mps: float) -> None:
+        """Note one row now and then."""
+        if round(now_ns / NS / self.period_s) % TRACE_PERIOD == 0:
+            self.rows.append((now_ns / NS, *pose, speed_mps, float(self._now[0]), float(self._now[1])))
