@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -59,13 +60,20 @@ class World:
         if len(self.discs):
             points = (self.discs[:, :2] - (x, y)) @ turn
             best = min(best, float((outward_distance(points, footprint) - self.discs[:, 2]).min()))
+        points = self.wall_points - (x, y)
+        points = points[np.abs(points).max(axis=1) < 0.7]
+        if len(points):
+            best = min(best, float(outward_distance(points @ turn, footprint).min()))
+        return best
+
+    @cached_property
+    def wall_points(self) -> Floats:
+        """The walls, a point every centimetre. # (N, 2)"""
+        points = [np.zeros((0, 2))]
         for x0, y0, x1, y1 in self.walls:
             parts = np.linspace(0.0, 1.0, max(2, int(math.hypot(x1 - x0, y1 - y0) / 0.01)))
-            points = np.stack([x0 + parts * (x1 - x0), y0 + parts * (y1 - y0)], axis=1)
-            points = points[np.abs(points - (x, y)).max(axis=1) < 0.7]
-            if len(points):
-                best = min(best, float(outward_distance((points - (x, y)) @ turn, footprint).min()))
-        return best
+            points.append(np.stack([x0 + parts * (x1 - x0), y0 + parts * (y1 - y0)], axis=1))
+        return np.concatenate(points)
 
 
 @dataclass
@@ -127,7 +135,7 @@ class Run:
         self.distance_m += abs(v) * TICK_S
         self.tick += 1
         corner = abs(v) + abs(w) * self.model.checker.outline.radius_m
-        if corner > 0.02:
+        if corner > 0.02 and self.tick % 2 == 0:
             clearance = self.world.clearance_m(*self.pose, self.robot.footprint)
             self.clearance_moving_m = min(self.clearance_moving_m, clearance)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.core.guard_world import JACKAL, STATIC, TICK_S, Policy, Run, World
 
 from dsac_robot.core.guard_motion import limit_rates, stop_step
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.reasons import Level, Reason
 from dsac_robot.core.values import NS
+from tests.core.guard_world import JACKAL, STATIC, TICK_S, Policy, Run, World
 
 LIMITS = JACKAL.limits
 DYNAMIC = replace(STATIC, obstacle_speed_mps_max=0.5)
@@ -160,6 +160,14 @@ def test_a_robot_turns_on_the_spot_in_the_open() -> None:
     run.drive(always(0.0, 2.0), 2.0)
     assert run.pose[2] > 3.0
     assert run.decisions[-1].level == Level.DRIVE
+
+
+def test_after_a_rest_the_robot_turns_away_unless_unseen_space_is_said_to_fill() -> None:
+    for speed, moves in ((0.0, True), (0.5, False)):
+        run = Run(HALL, replace(DYNAMIC, unseen_speed_mps_max=speed))
+        run.drive(always(0.0), 3.0)
+        run.drive(always(0.5, 1.0), 2.0)
+        assert (run.pose[2] > 1.0) == moves
 
 
 def test_invalid_beams_are_unseen_and_single_ones_are_bridged() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from tests.core.guard_world import JACKAL, STATIC, Run, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, Verdict
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.values import NS, Command, Floats, Odom, Scan
+from tests.core.guard_world import JACKAL, STATIC, Run, World
 
 LIMITS, LIDAR = JACKAL.limits, JACKAL.lidar
 MODEL = GuardModel.of(STATIC, JACKAL)
@@ -28,7 +28,7 @@ def clutter(seed: int, count: int) -> World:
     return World(discs=discs, walls=box)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=20, deadline=None, suppress_health_check=QUIET)
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(0, 60),
@@ -47,7 +47,7 @@ def test_random_commands_never_bring_a_moving_robot_into_contact(
         return asked[0], asked[1]
 
     run = Run(clutter(seed, count), seed=seed, dropout=dropout)
-    run.drive(policy, 4.0)
+    run.drive(policy, 3.0)
     assert run.clearance_moving_m > 0.0
     for decision in run.decisions:
         assert LIMITS.speed_mps_min <= decision.speed_mps <= LIMITS.speed_mps_max
