@@ -31,6 +31,7 @@ from dsac_robot.core.robot import Robot, check_robot
 from dsac_robot.core.values import Floats
 from dsac_robot.data.bag_reader import BagReader
 from dsac_robot.data.cutting import TERMINAL, Cutter
+from dsac_robot.data.delay import response_delay_s
 from dsac_robot.data.episodes import Episode, EpisodeParams, EpisodeReport, Raw, recordings, step_of
 
 MINARI_VERSION = "0.5.4"  # the format written
@@ -51,6 +52,7 @@ class BagSource:
     sha256: str
     episodes: int
     steps: int
+    response_delay_s: float | None = None  # from cmd_vel to odometry, measured; None where it cannot be
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class BuildReport:
             f"{self.out}: {made.episodes} episodes, {made.steps} steps from {len(self.bags)} bag(s), "
             f"{made.ticks} ticks ({'of the policy' if made.policy_ticks else 'by the scan rule'})",
             f"mean return {self.mean_return:.3f}, cost rate {self.cost_rate:.4f}",
+        ]
+        lines += [
+            f"  {bag.name}: odometry follows cmd_vel after {bag.response_delay_s:.2f} s"
+            for bag in self.bags
+            if bag.response_delay_s is not None
         ]
         lines += [f"  ended by {why}: {count}" for why, count in sorted(made.endings.items())]
         lines += [f"  ticks not used, {why}: {count}" for why, count in sorted(made.unusable.items())]
@@ -139,12 +146,17 @@ def build_dataset(
                 report.refused[f"bag {bag.name} is given twice"] = 1
                 continue
             seen.add(digest)
-            found = [episode for part in recordings(reader.values()) for episode in cutter.episodes(part, tell.ticks)]
+            found: list[Episode] = []
+            delay_s = None
+            for part in recordings(reader.values()):
+                found += cutter.episodes(part, tell.ticks)
+                if delay_s is None:
+                    delay_s = response_delay_s(part.sent, part.odoms)
             report.skipped_topics.update(reader.report.skipped_topics)
             for why, count in reader.report.refused.items():
                 report.refused[why] = report.refused.get(why, 0) + count
         made += [(digest, episode) for episode in found]
-        report.bags.append(BagSource(bag.name, digest, len(found), sum(len(e) for e in found)))
+        report.bags.append(BagSource(bag.name, digest, len(found), sum(len(e) for e in found), delay_s))
     if not made:
         reasons = "; ".join(f"{why}: {count}" for why, count in report.episodes.unusable.items())
         hint = "a bag needs scan, odom, cmd_vel and a goal (goal_pose or plan)"
