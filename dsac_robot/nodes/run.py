@@ -30,6 +30,7 @@ except ImportError:  # before Kilted
 
 RCLError = rclpy_implementation.RCLError
 BAD_INPUT = 2
+PARENT = os.getppid()  # read early: it may end while the node is still starting
 POLL_S = 0.2  # a signal is seen at the latest after this time: its Python handler runs between two spins
 
 
@@ -123,13 +124,12 @@ def _spin_node(factory: Callable[[], StackNode], signals: StopSignals) -> int:
         node = factory()
     except ParameterError as error:
         return _refuse(str(error))
-    parent = os.getppid()
     params = node.values(LifecycleParams)
     executor = make_executor()
     executor.add_node(node)
 
     def going() -> bool:
-        return signals.received is None and not (params.exit_with_parent and os.getppid() != parent)
+        return signals.received is None and not (params.exit_with_parent and os.getppid() != PARENT)
 
     try:
         if params.autostart:

@@ -1,8 +1,11 @@
 """Managed nodes: what exists in which state, and how a process of one ends."""
 
+import os
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -194,19 +197,32 @@ def test_bad_input_ends_the_process_with_status_2_and_one_line(arguments: tuple[
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_process_cleanly(context: Context, number: signal.Signals) -> None:
+@pytest.fixture
+def until_spoken(context: Context) -> Iterator[Callable[[], None]]:
+    """Spins until a guard in another process has published."""
     listener = Node("listener", context=context)
     executor = make_executor(context)
     executor.add_node(listener)
     heard: list = []
     listener.create_subscription(topics.SAFETY_STATE.type, "safety/state", heard.append, topics.SAFETY_STATE.qos)
-    command = [sys.executable, "-m", "dsac_robot.nodes.safety_guard", "--ros-args", "-p", "autostart:=true"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
+
+    def spin() -> None:
         spins = iter(range(3000))
         spin_while(executor, lambda: not heard and next(spins, None) is not None, context)
         assert heard, "the guard never spoke"
+
+    yield spin
+    listener.destroy_node()
+
+
+GUARD = [sys.executable, "-m", "dsac_robot.nodes.safety_guard", "--ros-args", "-p", "autostart:=true"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_cleanly(until_spoken, number: signal.Signals) -> None:
+    process = subprocess.Popen(GUARD, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until_spoken()
         process.send_signal(number)
         output, _ = process.communicate(timeout=30)
         assert process.returncode == 0, output
@@ -214,4 +230,17 @@ def test_a_signal_ends_the_process_cleanly(context: Context, number: signal.Sign
     finally:
         process.kill()
         process.wait()
-        listener.destroy_node()
+
+
+def test_a_node_ends_with_the_process_that_started_it_where_it_is_told_to(until_spoken) -> None:
+    command = shlex.join([*GUARD, "-p", "exit_with_parent:=true"])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    shell = subprocess.Popen(["sh", "-c", f"{command} & echo $!; read line"], cwd=ROOT, **pipes)
+    child = int(shell.stdout.readline())
+    try:
+        until_spoken()
+        output, _ = shell.communicate("end\n", timeout=30)  # returns when the node, too, has closed the pipe
+        assert "Traceback" not in output
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise

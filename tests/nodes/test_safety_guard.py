@@ -83,7 +83,7 @@ def test_silence_at_full_speed_ends_at_rest_in_time_with_its_own_reason(rig: Rig
 
 def test_it_goes_on_publishing_zeros_while_simulated_time_stands_still(rig: Rig) -> None:
     rig.drive(0.3)
-    for _ in range(60):
+    for _ in range(40):
         rig.step(clock=False, scan=False, odom=False, command=None)
     count = len(rig.world.sent)
     rig.until(lambda: len(rig.world.sent) >= count + 10, "ten more commands without a clock")
@@ -137,7 +137,7 @@ def test_a_second_publisher_of_commands_is_a_stop_until_it_is_gone(rig: Rig) -> 
 def test_an_alarm_stops_and_a_caution_limits_the_speed(rig: Rig) -> None:
     rig.drive(0.8)
     for level, reason in ((OodLevel.CAUTION, Reason.OOD_CAUTION), (OodLevel.ALARM, Reason.OOD_ALARM)):
-        for _ in range(60):
+        for _ in range(35):
             rig.step(verdict=False)
             now_ns = rig.world.now_ns
             rig.world.publish(topics.OOD_STATE, verdict_to_message(Verdict(now_ns, now_ns, level, reason, 2.0)))
