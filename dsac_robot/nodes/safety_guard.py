@@ -102,7 +102,9 @@ class GuardNode(StackNode):
         self.diagnose(1.0, self._status)
 
     def cleanup(self) -> None:
-        self._publish(replace(self._decision, speed_mps=0.0, yaw_rate_radps=0.0), self.now_ns())
+        if self.context.ok():  # not after a shutdown from outside: the base's own timeout stops it then
+            zero = replace(self._decision, speed_mps=0.0, yaw_rate_radps=0.0)
+            self._publish(zero, max(self.now_ns(), self._sent_ns + 1))
 
     def _subscribe_all(self) -> None:
         self.subscribe(SCAN, self._on_scan)

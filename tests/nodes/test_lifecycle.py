@@ -244,3 +244,21 @@ def test_a_node_ends_with_the_process_that_started_it_where_it_is_told_to(until_
     except BaseException:
         os.kill(child, signal.SIGKILL)
         raise
+
+
+def test_a_context_that_is_shut_down_from_outside_ends_the_process_cleanly() -> None:
+    program = (
+        "import sys, threading, time, rclpy\n"
+        "from dsac_robot.nodes.safety_guard import main\n"
+        "def end():\n"
+        "    while not rclpy.ok():\n"
+        "        time.sleep(0.05)\n"
+        "    time.sleep(0.5)\n"
+        "    rclpy.shutdown()\n"
+        "threading.Thread(target=end, daemon=True).start()\n"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "--ros-args", "-p", "autostart:=true"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
