@@ -22,9 +22,9 @@ SPARE_OBSTACLES = 8  # cylinders that can be put somewhere while the simulation 
 SPARE_RADIUS_M = 0.15
 GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
 SERVO_DROOP_RADPS = 0.1  # speed error at which a wheel servo gives its whole torque
-FRICTION_SOFTNESS = 0.05  # impratio: a softer friction cone keeps slipping wheels on the ground (1.0 makes them hop)
+FRICTION_SOFTNESS = 0.02  # impratio: a softer friction cone keeps slipping wheels on the ground (1.0 makes them hop)
 ARMATURE_KGM2 = 0.01  # motor and gear, seen at the wheel
-CONTACT = (0.04, 1.0)  # time constant (s) and damping ratio of the tyre
+CONTACT = (0.08, 1.0)  # time constant (s) and damping ratio of the tyre
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         wheel = chassis.add_body(name=f"wheel_{name}", pos=[wheel_x, wheel_y, base.wheel_radius_m])
         spin = 0.5 * base.wheel_mass_kg * base.wheel_radius_m**2
         wheel.mass, wheel.inertia, wheel.explicitinertial = base.wheel_mass_kg, [0.6 * spin, spin, 0.6 * spin], True
+        wheel.ipos = [0.0, 0.0, 0.0]  # the default is the body's own position: a wheel out of balance
         joint = wheel.add_joint(name=f"wheel_{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 1, 0])
         joint.armature = ARMATURE_KGM2
         wheel.add_geom(

@@ -104,12 +104,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out} holds a run already: give --resume to continue it, or another --out", file=sys.stderr)
         return 2
 
-    import gymnasium
     import torch
 
     from dsac_robot.learn.policy import make_learner
     from dsac_robot.learn.replay import Replay
     from dsac_robot.learn.trainer import Trainer
+    from sim.vector import ProcessVectorEnv
 
     torch.set_num_threads(1)
     torch.manual_seed(recipe.trainer.seed)
@@ -117,13 +117,10 @@ def run(args: argparse.Namespace) -> int:
     sections = {f.name: as_dict(getattr(recipe, f.name)) for f in dataclasses.fields(recipe)}
     (args.out / "recipe.yaml").write_text(dump_yaml(sections), encoding="utf-8")
     learner = make_learner(robot, ObservationLayout(), recipe.learner)
-    envs = gymnasium.vector.AsyncVectorEnv(
-        [functools.partial(make_env, robot, recipe)] * recipe.trainer.environments,
-        context="spawn",
-        autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP,
-    )
+    factory = functools.partial(make_env, robot, recipe)
+    envs = ProcessVectorEnv([factory] * recipe.trainer.environments, recipe.trainer.workers)
     try:
-        replay = Replay(recipe.trainer.replay, envs.single_observation_space.shape[0], 2, recipe.trainer.seed)
+        replay = Replay(recipe.trainer.replay, envs.observation_space.shape[0], 2, recipe.trainer.seed)
         trainer = Trainer(learner, envs, replay, recipe.trainer, args.out)
         if args.resume:
             trainer.load()

@@ -25,7 +25,7 @@ from dsac_robot.learn.replay import Replay
 
 
 class VectorEnv(Protocol):
-    """What the loop needs of a Gymnasium vector environment with same-step autoreset."""
+    """What the loop needs of a vector environment with same-step autoreset (``sim.vector`` has one)."""
 
     num_envs: int
 
@@ -41,6 +41,7 @@ class TrainerConfig:
     updates: int = param(150_000, unit="updates", low=1, high=10**9, help="stop after so many in all")
     minutes: float = param(0.0, unit="min", low=0.0, high=1e6, help="stop after so long in this session; 0: no limit")
     environments: int = param(8, unit="", low=1, high=4096, help="environments stepped together")
+    workers: int = param(1, unit="processes", low=1, high=1024, help="processes that the environments are spread over")
     updates_per_step: int = param(1, unit="", low=1, high=64, help="updates after each step of all environments")
     batch: int = param(256, unit="", low=1, high=65536, help="transitions of one update")
     replay: int = param(600_000, unit="", low=1000, high=10**8, help="transitions kept")
@@ -120,7 +121,7 @@ class Trainer:
         self._episode_returns += reward
         for i in np.flatnonzero(ended):
             self._recent.returns.append(float(self._episode_returns[i]))
-            self._recent.outcomes.append(str(infos["final_info"].get("outcome", [""] * len(ended))[i]))
+            self._recent.outcomes.append(str(infos["final_info"][i].get("outcome", "")))
             self._episode_returns[i] = 0.0
         self.steps += self.envs.num_envs
         return np.asarray(following, np.float32)
