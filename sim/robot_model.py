@@ -79,8 +79,10 @@ def build(robot: Robot, world: World) -> RobotModel:
 
 
 def _add_obstacles(spec: mujoco.MjSpec, world: World) -> None:
+    # A body of their own: wheels and obstacles are then told apart before any geometry is looked at.
+    field = spec.worldbody.add_body(name="obstacles")
     for x, y, radius in world.cylinders_m:
-        spec.worldbody.add_geom(
+        field.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[radius, 0.5, 0],
             pos=[x, y, 0.5],
