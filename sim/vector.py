@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -87,7 +88,8 @@ class ProcessVectorEnv:
 
 
 def _serve(pipe: Connection, factories: list[EnvFactory]) -> None:
-    """A worker's life: until the pipe is closed."""
+    """A worker's life: until the pipe is closed. Ctrl-C is for the parent, which finishes the step and closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         envs = [factory() for factory in factories]
         pipe.send((True, (envs[0].observation_space, envs[0].action_space)))
@@ -99,7 +101,7 @@ def _serve(pipe: Connection, factories: list[EnvFactory]) -> None:
                 pipe.send((True, (np.stack(starts),)))
             else:
                 pipe.send((True, _step(envs, argument)))
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+    except (EOFError, BrokenPipeError):
         return
     except Exception as error:  # noqa: BLE001  (raised again in the parent, as WorkerError)
         pipe.send((False, f"{type(error).__name__}: {error}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sys
 import time
 from collections import deque
@@ -86,8 +87,9 @@ class Trainer:
         started = last_line = last_save = time.monotonic()
         first_update = self.learner.updates
         observation, _ = self.envs.reset(seed=config.seed + self.steps)
-        try:
-            while self.learner.updates < config.updates:
+        stop = _StopSignals()
+        with stop:
+            while self.learner.updates < config.updates and not stop.asked:
                 now = time.monotonic()
                 if config.minutes and now - started > 60.0 * config.minutes:
                     break
@@ -99,8 +101,8 @@ class Trainer:
                 if now - last_save > 60.0 * config.checkpoint_minutes:
                     last_save = now
                     self.save()
-        except KeyboardInterrupt:
-            print("\ninterrupted: saving", file=sys.stderr)
+            if stop.asked:
+                print("\nstopped: saving", file=sys.stderr)
         self.save()
         writer.close()
 
@@ -211,6 +213,25 @@ COLUMNS = (
     *("return", "success", "collisions", "timeouts", "q", "sigma", "entropy", "alpha", "actor_loss"),
     *("updates_per_s", "steps"),
 )
+
+
+class _StopSignals:
+    """Notes SIGINT and SIGTERM while it is entered, so that the loop ends at a whole step and saves."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = True
 
 
 def _save_atomically(state: dict[str, Any], path: Path) -> None:
