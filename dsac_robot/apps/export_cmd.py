@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import sys
 import tempfile
 import time
@@ -21,20 +20,19 @@ import numpy as np
 
 from dsac_robot.apps.figures import git_revision
 from dsac_robot.apps.parallel import run_all
-from dsac_robot.core.action import ActionMap
 from dsac_robot.core.files import load_yaml
-from dsac_robot.core.observation import ObservationBuilder, ObservationLayout
-from dsac_robot.core.ood import MonitorSpec, ScoreSpec, conformal_threshold, episode_maximum
+from dsac_robot.core.observation import ObservationLayout
+from dsac_robot.core.ood import episode_maximum
 from dsac_robot.core.params import ParameterError, as_dict
 from dsac_robot.core.robot import Robot, load_robot
 
 if TYPE_CHECKING:
+    from dsac_robot.apps.bundling import Models, Trained
     from dsac_robot.apps.closed_loop import Drive
+    from dsac_robot.bundle.card import Recorded
     from dsac_robot.learn.networks import Actor
 
-ALPHA_CAUTION, ALPHA_ALARM = 0.05, 0.01  # false cautions and alarms an episode, at most
 WORLD_SEED = 10_000_000  # calibration worlds: beyond those of training
-PARITY_MAX = 1e-4  # m/s, rad/s
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,8 @@ def load_actor(folder: Path, snapshot: Path | None, robot: Robot) -> tuple[Actor
     return learner.actor, int(state["updates"] if snapshot else state["learner"]["updates"]), recipe
 
 
-def work(jobs: Iterator[Job]) -> Iterator[Drive]:
-    """Drive in this process; the policy is loaded once."""
+def work(jobs: Iterator[Job]) -> Iterator[tuple[int, Drive]]:
+    """Drive in this process, each drive with its seed; the policy is loaded once."""
     from dsac_robot.apps.barn_cmd import guard_params
     from dsac_robot.apps.closed_loop import LoopParams, drive
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, load_bundle
@@ -100,102 +98,103 @@ def work(jobs: Iterator[Job]) -> Iterator[Drive]:
             policy = DeployedPolicy(bundle, robot)
             monitor = DeployedMonitor(bundle, robot) if bundle.card.monitor else None
         loop = LoopParams(time_limit_s=40.0)
-        yield drive(robot, generate_clutter(job.seed), job.seed, policy, monitor, guard_params(job.profile), loop)
+        world = generate_clutter(job.seed)
+        yield job.seed, drive(robot, world, job.seed, policy, monitor, guard_params(job.profile), loop)
 
 
 def drives(bundle: Path, args: argparse.Namespace, seeds: range, what: str) -> list[Drive]:
-    """Drive generated worlds with a bundle, the guard on; progress on stderr."""
+    """Drive generated worlds with a bundle, the guard on, in the order of the seeds; progress on stderr."""
     jobs = [Job(str(bundle), args.robot, args.profile, seed) for seed in seeds]
-    found: list[Drive] = []
+    found: dict[int, Drive] = {}
     started = time.monotonic()
-    for done in run_all(work, jobs, args.processes):
-        found.append(done)
+    for seed, done in run_all(work, jobs, args.processes):
+        found[seed] = done
         if len(found) % 50 == 0 or len(found) == len(jobs):
             left = (time.monotonic() - started) / len(found) * (len(jobs) - len(found))
-            success = sum(d.outcome == "success" for d in found) / len(found)
+            success = sum(d.outcome == "success" for d in found.values()) / len(found)
             print(
                 f"{what}: {len(found)}/{len(jobs)} drives | success {success:.1%} | left {left:.0f} s", file=sys.stderr
             )
-    return found
+    return [found[seed] for seed in seeds]
 
 
-def calibrate(maxima: list[Any], names: tuple[str, ...], raise_after: int) -> MonitorSpec:
-    """Thresholds from episode maxima of each score; alpha is shared among the scores (union bound)."""
-    table = np.array(maxima)  # (E, K)
-    share = len(names)
-    scores = tuple(
-        ScoreSpec(
-            name,
-            conformal_threshold(table[:, k], ALPHA_CAUTION / share),
-            conformal_threshold(table[:, k], ALPHA_ALARM / share),
-        )
-        for k, name in enumerate(names)
+def recorded(args: argparse.Namespace, recipe: dict[str, Any]) -> Recorded:
+    """What is known of the policy before its drives."""
+    from dsac_robot.apps.barn_cmd import guard_params
+    from dsac_robot.apps.bundling import versions
+    from dsac_robot.bundle.card import Recorded
+
+    return Recorded(
+        guard=as_dict(guard_params(args.profile)),
+        recipe=recipe,
+        recipe_digest=hashlib.sha256((args.run_folder / "recipe.yaml").read_bytes()).hexdigest(),
+        seeds=(int(recipe["trainer"]["seed"]),),
+        git_revision=git_revision(),
+        versions=versions("torch", "mujoco", "onnx", "numpy"),
     )
-    return MonitorSpec(scores, raise_after, alpha_caution=ALPHA_CAUTION, alpha_alarm=ALPHA_ALARM, episodes=len(table))
+
+
+def fitted(trained: Trained, args: argparse.Namespace, folder: Path) -> Models:
+    """Drive with the policy alone and fit the monitor to the drives that reach the goal."""
+    from dsac_robot.apps.bundling import fitted_models, policy_model
+    from dsac_robot.bundle.write import write_bundle
+
+    plain = write_bundle(folder / "plain", trained.card(None), policy_model(trained), None, None)
+    found = drives(plain, args, range(WORLD_SEED, WORLD_SEED + args.episodes // 2), "fit the monitor")
+    good = [d for d in found if d.outcome == "success"]
+    if len(good) < 0.5 * len(found):
+        raise ParameterError(f"only {len(good)} of {len(found)} drives reach the goal: train longer before export")
+    return fitted_models(
+        trained, np.concatenate([d.observations for d in good]), np.concatenate([d.commands for d in good])
+    )
+
+
+def calibration(trained: Trained, models: Models, args: argparse.Namespace, folder: Path) -> list[Drive]:
+    """Drive other worlds with the monitor watching, its scores kept, its levels open."""
+    from dsac_robot.apps.bundling import OPEN
+    from dsac_robot.bundle.write import write_bundle
+
+    watched = write_bundle(folder / "watched", trained.card(OPEN), models.policy, models.monitor, None)
+    return drives(watched, args, range(WORLD_SEED + args.episodes // 2, WORLD_SEED + args.episodes), "calibrate")
+
+
+def scores(found: list[Drive], updates: int) -> dict[str, float]:
+    """Figures of the calibration drives, for the card."""
+    return {
+        "updates": float(updates),
+        "clutter_success_rate": sum(d.outcome == "success" for d in found) / len(found),
+        "clutter_caused_contacts": float(sum(d.caused for d in found)),
+        "clutter_time_s_mean": float(np.mean([d.time_s for d in found if d.outcome == "success"])),
+    }
 
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns the exit status."""
     import torch
 
-    from dsac_robot.apps.barn_cmd import guard_params
-    from dsac_robot.bundle.card import Card, Recorded
+    from dsac_robot.apps.bundling import CALIBRATION_EPISODES_MIN, OPEN, Trained, calibrate, check_place, with_record
+    from dsac_robot.bundle.errors import BundleError
     from dsac_robot.bundle.keys import load_private_key
     from dsac_robot.bundle.write import write_bundle
-    from dsac_robot.learn.export import MONITOR_SCORES, DensityMonitor, DeployedActor, parity, to_onnx
 
-    if args.episodes < 2 * 200:
-        raise ParameterError(f"--episodes {args.episodes} must be at least 400: 200 to fit, 200 to calibrate")
+    least = CALIBRATION_EPISODES_MIN
+    if args.episodes < 2 * least:
+        raise ParameterError(f"--episodes {args.episodes} must be at least {2 * least}: half to fit, half to calibrate")
     torch.set_num_threads(1)
-    key = load_private_key(args.key) if args.key else None  # before the long part
-    robot, layout = load_robot(args.robot), ObservationLayout()
-    actor, updates, recipe = load_actor(args.run_folder, args.actor, robot)
-    actions, specs = ActionMap.of(robot.limits), ObservationBuilder(robot, layout).specs
-    deployed = DeployedActor(actor, actions)
-    policy_onnx = to_onnx(deployed, specs, "command", with_command=False)
-
-    recorded = {
-        "guard": as_dict(guard_params(args.profile)),
-        "recipe": recipe,
-        "recipe_digest": hashlib.sha256((args.run_folder / "recipe.yaml").read_bytes()).hexdigest(),
-        "seeds": (int(recipe["trainer"]["seed"]),),
-        "git_revision": git_revision(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "mujoco", "onnx", "numpy")},
-    }
-    bare = Card.of(args.name, "navigate", robot, layout, None, Recorded(**recorded))
-    with tempfile.TemporaryDirectory() as folder:
-        half = args.episodes // 2
-        plain = write_bundle(Path(folder) / "plain", bare, policy_onnx, None, None)
-        fitting = drives(plain, args, range(WORLD_SEED, WORLD_SEED + half), "fit the monitor")
-        good = [d for d in fitting if d.outcome == "success"]
-        if len(good) < 0.5 * len(fitting):
-            raise ParameterError(
-                f"only {len(good)} of {len(fitting)} drives reach the goal: train longer before export"
-            )
-        observations = np.concatenate([d.observations for d in good])
-        commands = np.concatenate([d.commands for d in good])
-        difference = parity(deployed, policy_onnx, specs, observations)
-        if difference > PARITY_MAX:
-            raise ParameterError(f"torch and ONNX Runtime differ by {difference} in command; the limit is {PARITY_MAX}")
-        monitor = DensityMonitor(actor, actions)
-        monitor.fit(observations, commands)
-        monitor_onnx = to_onnx(monitor, specs, "scores", with_command=True)
-        monitor_difference = parity(monitor, monitor_onnx, specs, observations, commands)
-        open_spec = MonitorSpec(tuple(ScoreSpec(name, 1e9, 1e9) for name in MONITOR_SCORES))
-        card = Card.of(args.name, "navigate", robot, layout, open_spec, Recorded(**recorded))
-        watched = write_bundle(Path(folder) / "watched", card, policy_onnx, monitor_onnx, None)
-        calibration = drives(watched, args, range(WORLD_SEED + half, WORLD_SEED + args.episodes), "calibrate")
-    maxima = [episode_maximum(d.scores, open_spec.raise_after) for d in calibration]
-    spec = calibrate(maxima, MONITOR_SCORES, open_spec.raise_after)
-    recorded["parity"] = {"command_max_abs": difference, "scores_max_abs": monitor_difference}
-    recorded["scores"] = {
-        "updates": float(updates),
-        "clutter_success_rate": sum(d.outcome == "success" for d in calibration) / len(calibration),
-        "clutter_caused_contacts": float(sum(d.caused for d in calibration)),
-        "clutter_time_s_mean": float(np.mean([d.time_s for d in calibration if d.outcome == "success"])),
-    }
-    card = Card.of(args.name, "navigate", robot, layout, spec, Recorded(**recorded))
-    write_bundle(args.out, card, policy_onnx, monitor_onnx, key)
+    try:
+        check_place(args.out)
+        key = load_private_key(args.key) if args.key else None
+        robot = load_robot(args.robot)
+        actor, updates, recipe = load_actor(args.run_folder, args.actor, robot)
+        trained = Trained(args.name, actor, robot, ObservationLayout(), recorded(args, recipe))
+        with tempfile.TemporaryDirectory() as folder:
+            models = fitted(trained, args, Path(folder))
+            found = calibration(trained, models, args, Path(folder))
+        spec = calibrate([episode_maximum(d.scores, OPEN.raise_after) for d in found])
+        trained = with_record(trained, parity=models.parity, scores=scores(found, updates))
+        write_bundle(args.out, trained.card(spec), models.policy, models.monitor, key)
+    except BundleError as error:
+        raise ParameterError(str(error)) from error
     signed = "signed" if key else "UNSIGNED: give --key, or load it with allow_unsigned"
-    print(f"{args.out}: {updates} updates, parity {difference:.2g}, {signed}")
+    print(f"{args.out}: {updates} updates, parity {models.parity['command_max_abs']:.2g}, {signed}")
     return 0

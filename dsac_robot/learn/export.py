@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from dsac_robot.bundle.runtime import Runtime, TensorSpec
 from dsac_robot.core.action import ActionMap
 from dsac_robot.core.observation import TermSpec
-from dsac_robot.core.values import Floats, Floats32
+from dsac_robot.core.values import Floats32
 from dsac_robot.learn.networks import Actor
 
 OPSET = 18
@@ -117,18 +119,20 @@ def to_onnx(module: nn.Module, specs: Sequence[TermSpec], output: str, with_comm
 def parity(
     module: nn.Module, model: bytes, specs: Sequence[TermSpec], observations: Floats32, commands: Floats32 | None = None
 ) -> float:
-    """Largest difference between torch and ONNX Runtime over the given rows. # (N, D), (N, 2)"""
-    import onnxruntime
+    """Largest difference between torch and the runtime that the robot uses, over the given rows. # (N, D), (N, 2)
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    terms, start = [], 0
+    Raises BundleError for a model whose inputs or output are not those of a bundle.
+    """
+    arrays, start = {}, 0
     for spec in specs:
-        size = int(np.prod(spec.shape))
-        terms.append(observations[:, start : start + size].reshape(-1, *spec.shape))
+        size = math.prod(spec.shape)
+        arrays[spec.name] = observations[:, start : start + size].reshape(-1, *spec.shape)
         start += size
-    arrays = [*terms, *([] if commands is None else [commands])]
+    if commands is not None:
+        arrays["command"] = commands
     with torch.no_grad():
-        expected: Floats = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)).double().numpy()
-    names = [item.name for item in session.get_inputs()]
-    found = session.run(None, dict(zip(names, arrays, strict=True)))[0]
-    return float(np.abs(found - expected).max())
+        expected: Floats32 = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values())).numpy()
+    inputs = [TensorSpec(name, array.shape[1:]) for name, array in arrays.items()]
+    runtime = Runtime(model, inputs, TensorSpec("command" if commands is None else "scores", expected.shape[1:]))
+    rows = ({name: array[i] for name, array in arrays.items()} for i in range(len(observations)))
+    return max(float(np.abs(runtime.run(row) - wanted).max()) for row, wanted in zip(rows, expected, strict=True))
