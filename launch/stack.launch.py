@@ -8,15 +8,18 @@ Nodes run in sessions of their own (setsid): the terminal's Ctrl-C reaches launc
 end by themselves when launch is gone (exit_with_parent), since launch leaves orphans behind on SIGTERM.
 """
 
+import asyncio
+import time
 from pathlib import Path
 from signal import SIGINT
 
-from launch import LaunchDescription
+from launch import Event, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     LogInfo,
+    OpaqueCoroutine,
     OpaqueFunction,
     RegisterEventHandler,
 )
@@ -26,14 +29,20 @@ from launch.events import matches_action
 from launch.events.process import ShutdownProcess, SignalProcess
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
-from launch_ros.events.lifecycle import ChangeState, StateTransition
 from launch_ros.parameter_descriptions import ParameterValue
-from lifecycle_msgs.msg import Transition
+from launch_ros.ros_adapters import get_ros_node
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 
 PACKAGE = "dsac_robot"
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 # In sessions of their own; with time for all to end one after another (launch's own timeout is 5 s).
 HOW = {"prefix": "setsid", "output": "screen", "sigterm_timeout": "10"}
+CONFIGURE = Transition(id=Transition.TRANSITION_CONFIGURE, label="configure")
+ACTIVATE = Transition(id=Transition.TRANSITION_ACTIVATE, label="activate")
+STATES = range(State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_FINALIZED + 1)
+POLL_S = 0.02
+RESPONSE_S = 2.0
 SWITCH = ["true", "false"]
 LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 
@@ -87,55 +96,94 @@ class OrderedProcess(InOrder, ExecuteProcess):
     """Another process that ends in its turn."""
 
 
+class Up(Event):
+    """All nodes are active."""
+
+
+class Managed:
+    """The lifecycle services of one node, as launch uses them.
+
+    launch_ros' own events for this wait for good where a response or a transition's message is lost, as happens while
+    processes still discover each other. Here a call without a response is repeated, and the node's state decides.
+    """
+
+    def __init__(self, ros_node, name, pause):
+        self.name, self._pause = name, pause
+        self._get = ros_node.create_client(GetState, f"{name}/get_state")
+        self._change = ros_node.create_client(ChangeState, f"{name}/change_state")
+
+    async def reach(self, transition, goal):
+        """Make a transition. Raises RuntimeError naming the node where it does not lead to the goal state."""
+        start = state = await self._state()
+        response = None
+        while state != goal:
+            if response is not None or state != start:
+                raise RuntimeError(f"{self.name} refused to {transition.label}: see its log")
+            response = await self._call(self._change, ChangeState.Request(transition=transition))
+            state = await self._state()
+
+    async def _state(self):
+        """The id of the node's state once it is in none of those that it only passes through."""
+        while True:
+            response = await self._call(self._get, GetState.Request())
+            if response is not None and response.current_state.id in STATES:
+                return response.current_state.id
+
+    async def _call(self, client, request):
+        """The response, or None where there is none in time."""
+        while not client.service_is_ready():
+            await self._pause()
+        future, end_s = client.call_async(request), time.monotonic() + RESPONSE_S
+        while not future.done():
+            if time.monotonic() > end_s:
+                client.remove_pending_request(future)
+                return None
+            await self._pause()
+        return future.result()
+
+
 class Sequence:
     """Brings managed nodes up in order; ends processes in order; ends all when one ends.
 
-    There is no Shutdown event of our own: it would signal all processes at once, and after Ctrl-C it would be the
-    second, with which launch returns 1. When the last process has ended, launch is idle and ends. After a failure it
-    is made to return 1.
+    There is no Shutdown action here: after Ctrl-C its event would be the second, with which launch returns 1. Launch
+    ends by itself once nothing runs. An exception is what lets it return 1 after a failure.
     """
 
     def __init__(self, bring_up, end, once_up=()):
-        self.bring_up = list(bring_up)  # LifecycleNodes that are not active yet; the first is in transition
+        self.bring_up = list(bring_up)  # LifecycleNodes, first to be active first
         self.end = list(end)  # all processes, first to end first
         self.once_up = list(once_up)  # processes that start when all nodes are active
         self.running = []
         self.told = []  # to end
         self.stopping = False
-        self.failure = None
 
     def actions(self):
+        once_up = [LogInfo(msg="all nodes are active"), *self.once_up]
         handlers = [
-            EventHandler(matcher=self._is_transition, entities=[OpaqueFunction(function=self._on_transition)]),
+            EventHandler(matcher=lambda event: isinstance(event, Up) and event.sequence is self, entities=once_up),
             OnProcessStart(on_start=self._on_start),
             OnProcessExit(on_exit=self._on_exit),
-            OnShutdown(on_shutdown=self._on_shutdown),
+            OnShutdown(on_shutdown=lambda event, context: self._stop()),
         ]
         at_once = [process for process in reversed(self.end) if process not in self.once_up]
-        return [*map(RegisterEventHandler, handlers), *at_once, self._change(Transition.TRANSITION_CONFIGURE)]
+        return [*map(RegisterEventHandler, handlers), *at_once, OpaqueCoroutine(coroutine=self._bring_up)]
 
-    def _change(self, transition):
-        matcher = matches_action(self.bring_up[0])
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matcher, transition_id=transition))
+    async def _bring_up(self, context):
+        try:
+            nodes = [Managed(get_ros_node(context), action.node_name, self._pause) for action in self.bring_up]
+            for node in nodes:
+                await node.reach(CONFIGURE, State.PRIMARY_STATE_INACTIVE)
+                await node.reach(ACTIVATE, State.PRIMARY_STATE_ACTIVE)
+        except asyncio.CancelledError:  # launch would take a task that was cancelled for a failure
+            return
+        up = Up()
+        up.sequence = self
+        context.emit_event_sync(up)
 
-    def _is_transition(self, event):
-        return isinstance(event, StateTransition) and event.action in self.end
-
-    def _on_transition(self, context):
-        """One step of the bring-up. Once a node is up, its transitions are the operator's."""
-        event = context.locals.event
-        if self.stopping or not self.bring_up or event.action is not self.bring_up[0]:
-            return None
-        if (event.start_state, event.goal_state) == ("configuring", "inactive"):
-            return [self._change(Transition.TRANSITION_ACTIVATE)]
-        if event.goal_state == "active":
-            self.bring_up.pop(0)
-            if self.bring_up:
-                return [self._change(Transition.TRANSITION_CONFIGURE)]
-            return [LogInfo(msg="all nodes are active"), *self.once_up]
-        if event.goal_state in ("unconfigured", "inactive", "finalized"):
-            return self._stop(f"{event.action.node_name} refused while {event.start_state}: see its log")
-        return None
+    async def _pause(self):
+        await asyncio.sleep(POLL_S)
+        if self.stopping:
+            raise asyncio.CancelledError
 
     def _on_start(self, event, context):
         if event.action in self.end:
@@ -146,18 +194,12 @@ class Sequence:
         if event.action not in self.end:
             return None
         self.running.remove(event.action)
-        died = event.returncode != 0 and not self.stopping
-        following = self._stop(f"{event.process_name} ended with {event.returncode}" if died else None)
-        if self.failure and not self.running:
-            raise RuntimeError(self.failure)  # the only way to let launch return 1
-        return following
-
-    def _on_shutdown(self, event, context):
+        if event.returncode != 0 and not self.stopping:
+            raise RuntimeError(f"{event.process_name} ended with {event.returncode}")
         return self._stop()
 
-    def _stop(self, failure=None):
+    def _stop(self):
         self.stopping = True
-        self.failure = self.failure or failure
         return self._end_next()
 
     def _end_next(self):
