@@ -116,6 +116,25 @@ def to_onnx(module: nn.Module, specs: Sequence[TermSpec], output: str, with_comm
     return bytes(model.SerializeToString())
 
 
+def split_terms(specs: Sequence[TermSpec], observations: Floats32) -> dict[str, Floats32]:
+    """Flat observations as named terms. # (N, D) -> (N, *shape) each"""
+    terms, start = {}, 0
+    for spec in specs:
+        size = math.prod(spec.shape)
+        terms[spec.name] = np.ascontiguousarray(observations[:, start : start + size]).reshape(-1, *spec.shape)
+        start += size
+    return terms
+
+
+def runtime_of(
+    model: bytes, specs: Sequence[TermSpec], output: str, shape: tuple[int, ...], with_command: bool
+) -> Runtime:
+    """The runtime that the robot uses, for one of the models here. Raises BundleError where they do not fit."""
+    inputs = [TensorSpec(spec.name, spec.shape) for spec in specs]
+    inputs += [TensorSpec("command", (2,))] if with_command else []
+    return Runtime(model, inputs, TensorSpec(output, shape), f"{output} model")
+
+
 def parity(
     module: nn.Module, model: bytes, specs: Sequence[TermSpec], observations: Floats32, commands: Floats32 | None = None
 ) -> float:
@@ -123,16 +142,10 @@ def parity(
 
     Raises BundleError for a model whose inputs or output are not those of a bundle.
     """
-    arrays, start = {}, 0
-    for spec in specs:
-        size = math.prod(spec.shape)
-        arrays[spec.name] = observations[:, start : start + size].reshape(-1, *spec.shape)
-        start += size
-    if commands is not None:
-        arrays["command"] = commands
+    arrays = split_terms(specs, observations) | ({} if commands is None else {"command": commands})
     with torch.no_grad():
-        expected: Floats32 = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values())).numpy()
-    inputs = [TensorSpec(name, array.shape[1:]) for name, array in arrays.items()]
-    runtime = Runtime(model, inputs, TensorSpec("command" if commands is None else "scores", expected.shape[1:]))
+        expected: Floats32 = module(*(torch.from_numpy(array) for array in arrays.values())).numpy()
+    output = "command" if commands is None else "scores"
+    runtime = runtime_of(model, specs, output, expected.shape[1:], commands is not None)
     rows = ({name: array[i] for name, array in arrays.items()} for i in range(len(observations)))
     return max(float(np.abs(runtime.run(row) - wanted).max()) for row, wanted in zip(rows, expected, strict=True))
