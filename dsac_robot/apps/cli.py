@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dsac_robot import __version__
 from dsac_robot.core.params import ParameterError
 
-COMMANDS = ("train_cmd", "export_cmd", "bundle_cmd", "barn_cmd", "bag_cmd", "dataset_cmd")
+COMMANDS = ("train_cmd", "export_cmd", "bundle_cmd", "barn_cmd", "bag_cmd", "dataset_cmd", "offline_cmd")
 
 
 def parser() -> argparse.ArgumentParser:
