@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from dsac_robot import __version__
 from dsac_robot.core.params import ParameterError
 
-COMMANDS = ("train_cmd", "export_cmd", "bundle_cmd", "barn_cmd", "bag_cmd", "dataset_cmd", "offline_cmd")
+COMMANDS = (
+    "train_cmd",
+    "export_cmd",
+    "bundle_cmd",
+    "barn_cmd",
+    "bag_cmd",
+    "dataset_cmd",
+    "offline_cmd",
+    "up_cmd",
+    "demo_cmd",
+    "report_cmd",
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -316,3 +317,7 @@ def _as_text(status: DiagnosticStatus) -> dict[str, str]:
 def main(args: Sequence[str] | None = None) -> int:
     """The executable: ``ros2 run dsac_robot recorder``."""
     return spin(Recorder, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

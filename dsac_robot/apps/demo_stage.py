@@ -1,0 +1,212 @@
+"""Where the demo plays: the simulated robot and the nodes as processes, and a node that watches and pulls the strings.
+
+Everything waits in simulated time; only to be told that nothing happens at all is a matter of the wall clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PointStamped, PoseStamped
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from dsac_robot.apps.report_notes import EVENT, TOPIC, Note
+from dsac_robot.apps.up_processes import Processes
+from dsac_robot.core.reasons import Level
+from dsac_robot.core.values import NS, Odom, ns
+from dsac_robot.nodes.converters import odom_from_message, stamp_to_message
+from dsac_robot.nodes.run import make_executor
+from dsac_robot.nodes.states import SafetyState, decision_from_message
+from dsac_robot.nodes.topics import GOAL_POSE, LATCHED, POLICY_CMD_VEL, SAFETY_STATE, Topic
+from sim.ros_bridge import OBSTACLES, PLACE_OBSTACLE, TRUTH
+
+NOTES = Topic(TOPIC, DiagnosticArray, LATCHED, "demo", "what is done to the robot, and when")
+NOTES_KEPT = 100
+SILENCE_S = 30.0  # of the wall clock, without any simulated time passing
+SETTLE_S = 1.2  # of simulated time after a new start: older than any sample that an observation looks back to
+AT_REST_MPS = 0.02
+
+
+class StageError(RuntimeError):
+    """The demo cannot go on. The message says what it waited for."""
+
+
+class Stage:
+    """The demo's own node. Needs rclpy initialised; ``close`` at the end."""
+
+    def __init__(self, processes: Processes, going: Callable[[], bool]) -> None:
+        self.processes, self._going = processes, going
+        self.node = Node("demo")
+        self._executor = make_executor()
+        self._executor.add_node(self.node)
+        self.truth: Odom | None = None
+        self.safety: SafetyState | None = None
+        self.goal_m: tuple[float, float] | None = None
+        self.commands = 0  # of the policy
+        for topic, take in (
+            (TRUTH, self._on_truth),
+            (SAFETY_STATE, self._on_safety),
+            (GOAL_POSE, self._on_goal),
+            (POLICY_CMD_VEL, self._on_command),
+        ):
+            self.node.create_subscription(topic.type, topic.name, take, topic.qos)
+        notes = NOTES.qos
+        notes.depth = NOTES_KEPT
+        self._notes = self.node.create_publisher(NOTES.type, NOTES.name, notes)
+        self._place = self.node.create_publisher(PLACE_OBSTACLE.type, PLACE_OBSTACLE.name, PLACE_OBSTACLE.qos)
+
+    def close(self) -> None:
+        """Destroy the node."""
+        self._executor.remove_node(self.node)
+        self.node.destroy_node()
+        self._executor.shutdown()
+
+    # What is seen.
+
+    def _on_truth(self, message: Any) -> None:
+        self.truth = odom_from_message(message)
+
+    def _on_safety(self, message: Any) -> None:
+        self.safety = decision_from_message(message)
+
+    def _on_goal(self, message: PoseStamped) -> None:
+        self.goal_m = (message.pose.position.x, message.pose.position.y)
+
+    def _on_command(self, message: Any) -> None:
+        self.commands += 1
+
+    @property
+    def now_ns(self) -> int:
+        """Simulated time."""
+        return self.truth.stamp_ns if self.truth else 0
+
+    @property
+    def speed_mps(self) -> float:
+        """True speed."""
+        return abs(self.truth.speed_mps) if self.truth else 0.0
+
+    @property
+    def to_goal_m(self) -> float:
+        """True distance to the goal."""
+        if self.truth is None or self.goal_m is None:
+            return math.inf
+        return math.dist((self.truth.x_m, self.truth.y_m), self.goal_m)
+
+    @property
+    def touched(self) -> bool:
+        """Whether the guard has latched because of a contact."""
+        return self.safety is not None and self.safety.decision.reason.name == "CONTACT"
+
+    # Waiting.
+
+    def until(
+        self,
+        done: Callable[[], bool],
+        what: str,
+        sim_s: float = math.inf,
+        tell: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Spin until ``done()``, or until ``sim_s`` of simulated time have passed: then False.
+
+        Raises StageError naming ``what`` where simulated time stands still, ProcessError where a node has died,
+        KeyboardInterrupt when asked to stop.
+        """
+        begun_ns, heard_ns, heard_s = self.now_ns, self.now_ns, time.monotonic()
+        while not done():
+            if not self._going():
+                raise KeyboardInterrupt
+            self._executor.spin_once(timeout_sec=0.1)
+            if self.now_ns != heard_ns:
+                heard_ns, heard_s = self.now_ns, time.monotonic()
+                begun_ns = min(begun_ns or heard_ns, heard_ns)
+            elif time.monotonic() - heard_s > SILENCE_S:
+                raise StageError(f"waited {SILENCE_S:.0f} s in vain: {what}")
+            self.processes.check()
+            tell()
+            if (self.now_ns - begun_ns) / NS > sim_s:
+                return done()
+        return True
+
+    def wait(self, sim_s: float) -> None:
+        """Let simulated time pass."""
+        end_ns = self.now_ns + ns(sim_s)
+        self.until(lambda: self.now_ns >= end_ns, "simulated time")
+
+    def wait_for_all(self, monitored: bool) -> None:
+        """Until simulator, guard, policy and recorder are there, and hear each other."""
+        node = self.node
+        self.until(lambda: self.truth is not None, "the simulated robot")
+        self.until(lambda: self.safety is not None, "the guard")
+        readers = 2 if monitored else 1  # of policy/cmd_vel, beside us and the recorder
+        self.until(lambda: node.count_subscribers(POLICY_CMD_VEL.name) >= 1 + readers, "the monitor and the guard")
+        self.until(lambda: node.count_publishers(POLICY_CMD_VEL.name) >= 1, "the policy")
+        for topic in (OBSTACLES, NOTES):
+            self.until(lambda name=topic.name: node.count_subscribers(name) >= 1, "the recorder")
+
+    # Pulling strings.
+
+    def note(self, note: Note) -> None:
+        """Write a note into the bag."""
+        status = DiagnosticStatus(name=note.kind, message=note.text)
+        status.values = [KeyValue(key="expect", value=note.expect.value)]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = stamp_to_message(note.stamp_ns)
+        self._notes.publish(message)
+
+    def event(self, text: str) -> None:
+        """Note that something is done to the robot now."""
+        self.note(Note(self.now_ns, EVENT, text))
+
+    def begin(self, world: str) -> None:
+        """A new start in a world, at rest, with nothing remembered of the one before."""
+        self.call(Trigger, "safety_guard/stop")
+        self.until(lambda: self.speed_mps < AT_REST_MPS, "the robot at rest")
+        self.set_parameters(world=world, lidar_fault="none")
+        answer = self.call(Trigger, "sim_bridge/restart")
+        if not answer.success:
+            raise StageError(f"no new start in {world}: {answer.message}")
+        self.wait(SETTLE_S)
+
+    def go(self) -> None:
+        """Let the guard pass commands again."""
+        for _ in range(50):
+            self.call(Trigger, "safety_guard/reset")
+            self.wait(0.02)
+            if self.safety is not None and self.safety.decision.level != Level.EMERGENCY:
+                return
+        raise StageError(f"the guard stays latched: {self.safety}")
+
+    def place_ahead(self, ahead_m: float, lefts_m: tuple[float, ...]) -> None:
+        """Put cylinders side by side in front of the robot, ``ahead_m`` from its origin."""
+        for left_m in lefts_m:
+            message = PointStamped()
+            message.header.frame_id = "base_link"
+            message.point.x, message.point.y = ahead_m, left_m
+            self._place.publish(message)
+
+    def set_parameters(self, **wanted: str) -> None:
+        """Set text parameters of the simulator."""
+        values = {
+            name: ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+            for name, value in wanted.items()
+        }
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=value) for name, value in values.items()])
+        for result in self.call(SetParameters, "sim_bridge/set_parameters", request).results:
+            if not result.successful:
+                raise StageError(f"the simulator refuses {wanted}: {result.reason}")
+
+    def call(self, kind: Any, name: str, request: Any = None) -> Any:
+        """Call a service and wait for its answer."""
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f"service {name}")
+        future = client.call_async(kind.Request() if request is None else request)
+        self.until(future.done, f"answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
