@@ -31,7 +31,7 @@ class Launched:
     """`ros2 launch` of this tree in a process of its own, and a node that watches it."""
 
     def __init__(self, folder: Path, file: str, *arguments: str) -> None:
-        self.log = folder / "launch.log"
+        self.log = folder / f"{len(list(folder.glob('*.log')))}.log"
         self.context = Context()
         rclpy.init(args=[], context=self.context)
         self.node = Node("watcher", context=self.context, namespace="/watching")
