@@ -101,6 +101,8 @@ class Trainer:
                 if now - last_save > 60.0 * config.checkpoint_minutes:
                     last_save = now
                     self.save()
+            elapsed_s = time.monotonic() - started
+            self._report(writer, (self.learner.updates - first_update) / max(elapsed_s, 1e-9), elapsed_s)
             if stop.asked:
                 print("\nstopped: saving", file=sys.stderr)
         self.save()
