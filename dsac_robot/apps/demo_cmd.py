@@ -187,7 +187,9 @@ def _play(played: list[Act], specs: list[NodeSpec], logs: Path) -> None:
                 if sys.stdout.isatty():
                     print("\r".ljust(80) + "\r", end="")
                 print(f"      {said(stage)}", flush=True)
-                if act.play is kill_policy:
+                if act.play is kill_policy and number < len(played):
+                    print("      the policy is started anew, once ROS 2 has missed the old one", flush=True)
+                    stage.until(stage.policy_is_gone, "the killed policy's publisher to disappear")
                     processes.start(by_name["policy"])
         except StageError as error:
             raise ProcessError(f"{error}; the logs are in {logs}") from error

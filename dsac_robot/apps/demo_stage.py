@@ -104,6 +104,10 @@ class Stage:
         """Whether the guard has latched because of a contact."""
         return self.safety is not None and self.safety.decision.reason.name == "CONTACT"
 
+    def policy_is_gone(self) -> bool:
+        """Whether no node offers commands: a killed process is missed only when its lease with DDS ends (20 s)."""
+        return self.node.count_publishers(POLICY_CMD_VEL.name) == 0
+
     # Waiting.
 
     def until(
@@ -166,6 +170,7 @@ class Stage:
 
     def begin(self, world: str) -> None:
         """A new start in a world, at rest, with nothing remembered of the one before."""
+        self.until(lambda: self.node.count_publishers(POLICY_CMD_VEL.name) == 1, "the policy")
         self.call(Trigger, "safety_guard/stop")
         self.until(lambda: self.speed_mps < AT_REST_MPS, "the robot at rest")
         self.set_parameters(world=world, lidar_fault="none")
@@ -193,11 +198,11 @@ class Stage:
 
     def set_parameters(self, **wanted: str) -> None:
         """Set text parameters of the simulator."""
-        values = {
-            name: ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
-            for name, value in wanted.items()
-        }
-        request = SetParameters.Request(parameters=[Parameter(name=name, value=value) for name, value in values.items()])
+        kind = ParameterType.PARAMETER_STRING
+        parameters = [
+            Parameter(name=name, value=ParameterValue(type=kind, string_value=text)) for name, text in wanted.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
         for result in self.call(SetParameters, "sim_bridge/set_parameters", request).results:
             if not result.successful:
                 raise StageError(f"the simulator refuses {wanted}: {result.reason}")

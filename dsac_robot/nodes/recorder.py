@@ -45,6 +45,7 @@ FLUSH_PERIOD_S = 0.2  # at most 0.5 s may be lost
 LOOK_PERIOD_S = 1.0  # for new nodes and new extra topics
 CLOCK_STEP_NS = 1_000_000_000  # ROS time that goes back by more begins a new bag
 DEPTH_MIN = 100  # messages that may wait for the recorder
+EARLY_MAX = 10_000  # messages that may wait for the first /clock
 STATIC_TF_MESSAGES = 100  # one per broadcaster
 TF_STATIC_QUALITY = Quality("reliable, transient local, depth 100", True, True, STATIC_TF_MESSAGES)
 CONTEXT = Topic("recorder/context", DiagnosticArray, LATCHED, "recorder", "bundle digest and parameters of all nodes")
@@ -74,6 +75,7 @@ class Recorder(StackNode):
         self._waiting: dict[str, deque[bytes]] = {}  # newest latched messages by topic, for the next bag
         self._known: dict[str, BagTopic] = {}
         self._last_ns = 0
+        self._early: list[tuple[str, bytes]] = []  # what came before the first /clock
         self._bags = 0
         self._states: dict[str, DiagnosticStatus] = {}
         self._asked: set[str] = set()
@@ -105,6 +107,7 @@ class Recorder(StackNode):
 
     def deactivate(self) -> None:
         """Close the bag: index and metadata.yaml are written."""
+        self._write_early(None)
         if self._writer is not None:
             self._writer.close()
             self.get_logger().info(f"closed {self._writer.path} with {self._writer.message_count} messages")
@@ -136,23 +139,39 @@ class Recorder(StackNode):
                 self._write(topic, data)
 
     def _write(self, name: str, data: bytes) -> None:
-        """Store a message of a known topic, received now in ROS time (0 before the first /clock: then its stamp)."""
+        """Store a message of a known topic, received now in ROS time.
+
+        What comes before the first /clock waits for it: some of it (parameter events) is stamped by the wall clock.
+        """
         if self._writer is None:
             return
-        topic = self._known[name]
         now_ns = self.now_ns()
         if now_ns == 0:
-            now_ns = max(header_stamp_ns(topic.type, data) or 0, 0)
-        elif now_ns < self._last_ns - CLOCK_STEP_NS:
+            self._early.append((name, data))
+            if len(self._early) >= EARLY_MAX:
+                self._write_early(None)
+            return
+        if self._early:
+            self._write_early(now_ns)
+        if now_ns < self._last_ns - CLOCK_STEP_NS:
             self.get_logger().warning("ROS time went back: a new bag begins")
             self.deactivate()
             self._open()
             self._last_ns = now_ns
-        if self._writer is None:
-            return
         self._last_ns = max(self._last_ns, now_ns)
-        self._writer.add_topic(topic)
-        self._writer.write(name, data, now_ns)
+        self._store(name, data, now_ns)
+
+    def _write_early(self, now_ns: int | None) -> None:
+        """Store what came before the first /clock: as received now or, where no /clock came, at its own stamp."""
+        early, self._early = self._early, []
+        for name, data in early:
+            stamp_ns = header_stamp_ns(self._known[name].type, data) or 0
+            self._store(name, data, max(stamp_ns, 0) if now_ns is None else now_ns)
+
+    def _store(self, name: str, data: bytes, log_ns: int) -> None:
+        if self._writer is not None:
+            self._writer.add_topic(self._known[name])
+            self._writer.write(name, data, log_ns)
 
     def _flush(self) -> None:
         if self._writer is not None:
