@@ -38,13 +38,12 @@ class ActionMap:
 def slew(last: Command, asked: Command, limits: Limits, period_s: float) -> Command:
     """The command nearest to ``asked`` that the limits allow one period after ``last`` was sent.
 
-    Speeds are clipped to the robot's range, changes to its accelerations; braking may use ``brake_mps2``. The stamp is
+    Speeds are clipped to the robot's range, changes to its accelerations (``brake_mps2`` is for stops). The stamp is
     that of ``asked``.
     """
     speed = min(max(asked.speed_mps, limits.speed_mps_min), limits.speed_mps_max)
     yaw_rate = min(max(asked.yaw_rate_radps, -limits.yaw_rate_radps_max), limits.yaw_rate_radps_max)
-    slowing = abs(speed) < abs(last.speed_mps) and speed * last.speed_mps >= 0.0
-    step = (limits.brake_mps2 if slowing else limits.accel_mps2_max) * period_s
+    step = limits.accel_mps2_max * period_s
     turn = limits.yaw_accel_radps2_max * period_s
     return Command(
         asked.stamp_ns,

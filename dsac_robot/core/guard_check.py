@@ -88,8 +88,9 @@ class Checker:
     @classmethod
     def of(cls, params: GuardParams, robot: Robot) -> Checker:
         """The checker of a robot."""
-        limits, delay = robot.limits, robot.actuation.action_delay_s
-        hold = max(params.period_s, params.reaction_s - delay)
+        limits = robot.limits
+        delay = robot.actuation.action_delay_s + robot.actuation.response_delay_s
+        hold = max(params.period_s, params.reaction_s - robot.actuation.action_delay_s)
         stop = max(
             max(limits.speed_mps_max, -limits.speed_mps_min) / limits.brake_mps2,
             limits.yaw_rate_radps_max / limits.yaw_accel_radps2_max,

@@ -51,7 +51,8 @@ class Motion:
         lag = np.where(lead >= 0, (1.0 - keep) * np.power(keep, np.maximum(lead, 0)), 0.0)
         radius = float(np.hypot(*robot.footprint.T).max())
         decay = np.power(keep, np.arange(steps) + 1.0)
-        return cls(robot.limits, robot.actuation.action_delay_s, radius, settle, lag, np.asarray(decay))
+        delay = robot.actuation.action_delay_s + robot.actuation.response_delay_s
+        return cls(robot.limits, delay, radius, settle, lag, np.asarray(decay))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +92,10 @@ def stop_step(last: Twist, elapsed_s: float, limits: Limits) -> Twist:
 def limit_rates(last: Twist, target: Twist, elapsed_s: float, limits: Limits) -> Twist:
     """``target``, or as near as a drive command may come to it from the ``last`` one sent ``elapsed_s`` before.
 
-    Speeding up obeys ``accel_mps2_max``, slowing down the larger of that and ``brake_mps2``, turning
-    ``yaw_accel_radps2_max``.
+    Speeding up and slowing down obey ``accel_mps2_max``, turning ``yaw_accel_radps2_max``, as in ``core.action.slew``.
     """
-    slowing = abs(target[0]) < abs(last[0]) or target[0] * last[0] < 0.0
-    accel = max(limits.accel_mps2_max, limits.brake_mps2) if slowing else limits.accel_mps2_max
-    speed = min(max(target[0], last[0] - accel * elapsed_s), last[0] + accel * elapsed_s)
+    change = limits.accel_mps2_max * elapsed_s
+    speed = min(max(target[0], last[0] - change), last[0] + change)
     turn = limits.yaw_accel_radps2_max * elapsed_s
     return speed, min(max(target[1], last[1] - turn), last[1] + turn)
 

@@ -38,6 +38,13 @@ class Actuation:
     motor_time_constant_s: float = param(unit="s", low=0.0, high=1.0, help="first-order lag of the wheel speed loop")
     wheel_torque_nm_max: float = param(unit="N m", low=0.001, high=1000.0, help="torque limit of one driven wheel")
     action_delay_s: float = param(unit="s", low=0.0, high=0.5, help="from cmd_vel sent to the wheels' reaction")
+    response_delay_s: float = param(
+        0.0,
+        unit="s",
+        low=0.0,
+        high=0.5,
+        help="true speed is so much later than delay and motor lag say (controller, tyres); the guard counts on it",
+    )
     command_timeout_s: float = param(
         0.2, unit="s", low=0.05, high=1.0, help="the base ramps to zero after this silence"
     )
@@ -51,11 +58,15 @@ class Limits:
     speed_mps_max: float = param(unit="m/s", low=0.01, high=10.0, help="highest forward speed command")
     speed_mps_min: float = param(unit="m/s", low=-10.0, high=0.0, help="fastest reverse speed command (negative)")
     yaw_rate_radps_max: float = param(unit="rad/s", low=0.01, high=20.0, help="highest turn rate command, both ways")
-    accel_mps2_max: float = param(unit="m/s^2", low=0.01, high=50.0, help="forward acceleration of drive commands")
+    accel_mps2_max: float = param(
+        unit="m/s^2", low=0.01, high=50.0, help="change of speed by drive commands, up or down"
+    )
     yaw_accel_radps2_max: float = param(
         unit="rad/s^2", low=0.01, high=100.0, help="turn acceleration of drive commands"
     )
-    brake_mps2: float = param(unit="m/s^2", low=0.01, high=20.0, help="deceleration that is reached on the worst floor")
+    brake_mps2: float = param(
+        unit="m/s^2", low=0.01, high=20.0, help="deceleration of stops, which is reached on the worst floor"
+    )
 
 
 @dataclass(frozen=True)

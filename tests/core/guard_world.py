@@ -98,7 +98,7 @@ class Run:
     def __post_init__(self) -> None:
         self.model = GuardModel.of(self.params, self.robot)
         self.random = np.random.default_rng(self.seed)
-        self.pipe = [(0.0, 0.0)] * round(self.robot.actuation.action_delay_s / TICK_S)
+        self.pipe = [(0.0, 0.0)] * round(self.model.checker.motion.delay_s / TICK_S)
         self.wheels = (0.0, 0.0)
         self.silent: set[str] = set()  # of scan, odom, policy
 

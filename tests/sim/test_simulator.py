@@ -158,7 +158,8 @@ def test_after_the_last_command_the_base_ramps_to_rest_by_itself() -> None:
     assert np.all(speeds[since < silent_s] > 0.94 * speed)
     lagging = (since > silent_s) & (since < silent_s + ramp_s)
     asked = speed - ACTUATION.timeout_brake_mps2 * (since[lagging] - silent_s)
-    assert np.all(speeds[lagging] < asked + 0.7)  # the ramp, and the motor's lag behind it
+    behind = 0.17 * ACTUATION.timeout_brake_mps2  # the lag of motors and tyres
+    assert np.all(speeds[lagging] < asked + behind)
     assert np.all(speeds[since > silent_s + ramp_s + 0.3] < 0.02)
 
 
