@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -25,7 +25,7 @@ def run_all(work: Callable[[Iterator[J]], Iterator[R]], jobs: Sequence[J], proce
         yield from pool.imap_unordered(_one, jobs)
 
 
-class _Worker:
+class _Worker(Generic[J, R]):
     """This process's generator of results, fed one job at a time."""
 
     def __init__(self, work: Callable[[Iterator[J]], Iterator[R]]) -> None:
@@ -41,7 +41,7 @@ class _Worker:
         return next(self._results)
 
 
-_worker: _Worker | None = None
+_worker: _Worker[Any, Any] | None = None
 
 
 def _start(work: Callable[[Iterator[J]], Iterator[R]]) -> None:
@@ -49,6 +49,6 @@ def _start(work: Callable[[Iterator[J]], Iterator[R]]) -> None:
     _worker = _Worker(work)
 
 
-def _one(job: J) -> R:
+def _one(job: Any) -> Any:
     assert _worker is not None  # the pool's initializer made it
     return _worker.do(job)

@@ -242,7 +242,7 @@ def test_the_command_makes_a_signed_bundle_that_the_robot_loads(
         for sample in (Goal(0, 4.0, 0.0), Command(0, 0.0, 0.0), Odom.from_yaw(0, 0.0, 0.0, 0.0, 1.0, 0.0), *scans):
             deployed.add(sample)
     command = policy.tick(ns(0.2))
-    assert -0.5 <= command.speed_mps <= 2.0 and command.finite
+    assert command.finite and ACTIONS.low[0] <= command.speed_mps <= ACTIONS.high[0]
     monitor.judge(command)
     assert np.isfinite(monitor.scores).all()
 

@@ -135,13 +135,13 @@ def test_the_actor_climbs_the_lower_mean_and_leaves_the_critics_alone() -> None:
     made = learner(hidden=(), log_alpha_init=NO_ENTROPY, actor_lr=0.02, critic_lr=1e-7)
     with torch.no_grad():
         made.critics.weights[0].zero_()
-        made.critics.weights[0][0, 1, 0] = 1.0  # Q_0 = a
-        made.critics.weights[0][1, 1, 0] = 4.0  # Q_1 = 4 a - 1.5: the lower one below a = 0.5
-        made.critics.biases[0][1, 0, 0] = -1.5
+        made.critics.weights[0][0, 1, 0] = -1.0  # Q_0 = -a: the lower one everywhere
+        made.critics.weights[0][1, 1, 0] = 4.0  # Q_1 = 4 a + 5
+        made.critics.biases[0][1, 0, 0] = 5.0
     before = made.actor.mode(torch.zeros(1, 1)).item()
     for update in range(60):
         made.update(batch_of(32, update))
-    assert made.actor.mode(torch.zeros(1, 1)).item() > before + 0.2
+    assert made.actor.mode(torch.zeros(1, 1)).item() < before - 0.2
     assert all(p.requires_grad for p in made.critics.parameters())
     assert not any(p.requires_grad for p in made.target_critics.parameters())
 
