@@ -15,11 +15,10 @@ from geometry_msgs.msg import PointStamped, PoseStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from dsac_robot.apps.report_notes import EVENT, TOPIC, Note
 from dsac_robot.apps.up_processes import Processes
-from dsac_robot.core.reasons import Level
 from dsac_robot.core.values import NS, Odom, ns
 from dsac_robot.nodes.converters import odom_from_message, stamp_to_message
 from dsac_robot.nodes.run import make_executor
@@ -158,11 +157,7 @@ class Stage:
 
     def note(self, note: Note) -> None:
         """Write a note into the bag."""
-        status = DiagnosticStatus(name=note.kind, message=note.text)
-        status.values = [KeyValue(key="expect", value=note.expect.value)]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = stamp_to_message(note.stamp_ns)
-        self._notes.publish(message)
+        self._notes.publish(note_to_message(note))
 
     def event(self, text: str) -> None:
         """Note that something is done to the robot now."""
@@ -171,7 +166,7 @@ class Stage:
     def begin(self, world: str) -> None:
         """A new start in a world, at rest, with nothing remembered of the one before."""
         self.until(lambda: self.node.count_publishers(POLICY_CMD_VEL.name) == 1, "the policy")
-        self.call(Trigger, "safety_guard/stop")
+        self._enable(False)
         self.until(lambda: self.speed_mps < AT_REST_MPS, "the robot at rest")
         self.set_parameters(world=world, lidar_fault="none")
         answer = self.call(Trigger, "sim_bridge/restart")
@@ -180,13 +175,12 @@ class Stage:
         self.wait(SETTLE_S)
 
     def go(self) -> None:
-        """Let the guard pass commands again."""
-        for _ in range(50):
-            self.call(Trigger, "safety_guard/reset")
-            self.wait(0.02)
-            if self.safety is not None and self.safety.decision.level != Level.EMERGENCY:
-                return
-        raise StageError(f"the guard stays latched: {self.safety}")
+        """Let the guard pass commands. As operator we vouch for the floor around the robot by enabling it there."""
+        self.call(Trigger, "safety_guard/reset")
+        self._enable(True)
+
+    def _enable(self, enable: bool) -> None:
+        self.call(SetBool, "safety_guard/enable", SetBool.Request(data=enable))
 
     def place_ahead(self, ahead_m: float, lefts_m: tuple[float, ...]) -> None:
         """Put cylinders side by side in front of the robot, ``ahead_m`` from its origin."""
@@ -215,3 +209,12 @@ class Stage:
         self.until(future.done, f"answer of {name}")
         self.node.destroy_client(client)
         return future.result()
+
+
+def note_to_message(note: Note) -> DiagnosticArray:
+    """The message of a note, as report_data reads it."""
+    status = DiagnosticStatus(name=note.kind, message=note.text)
+    status.values = [KeyValue(key="expect", value=note.expect.value)]
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = stamp_to_message(note.stamp_ns)
+    return message

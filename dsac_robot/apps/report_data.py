@@ -198,7 +198,7 @@ def _runs(raw: _Raw, start_ns: int) -> list[Run]:
     begins = [begin_ns for _, begin_ns in spans]
     made = []
     for (note, begin_ns), following_ns in zip(spans, [*begins[1:], last_ns + 1], strict=True):
-        ends = [n.stamp_ns for n in raw.notes if n.kind == END and begin_ns <= n.stamp_ns < following_ns]
+        ends = [n.stamp_ns for n in raw.notes if n.kind == END and begin_ns < n.stamp_ns < following_ns]
         made.append(_run(raw, note, begin_ns, ends[0] + 1 if ends else following_ns))
     return made
 
