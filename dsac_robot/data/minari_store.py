@@ -272,7 +272,8 @@ def load_dataset(path: Path) -> Dataset:
         task = build_params(NavigateParams, ours["task_params"], f"{path}: task_params")
         meta = list(stored.storage.get_episode_metadata(range(stored.total_episodes)))
         episodes = [
-            _episode(data, str(entry["outcome"])) for data, entry in zip(stored.iterate_episodes(), meta, strict=True)
+            _episode(data, str(entry["outcome"]), layout.terms)
+            for data, entry in zip(stored.iterate_episodes(), meta, strict=True)
         ]
         return Dataset(
             str(stored.spec.dataset_id),
@@ -290,9 +291,10 @@ def load_dataset(path: Path) -> Dataset:
         ) from error
 
 
-def _episode(data: Any, outcome: str) -> Episode:
+def _episode(data: Any, outcome: str, terms: Sequence[str]) -> Episode:
+    """The terms are put back into the layout's order: HDF5 gives them by name."""
     return Episode(
-        observations={name: np.asarray(term, np.float32) for name, term in data.observations.items()},
+        observations={name: np.asarray(data.observations[name], np.float32) for name in terms},
         actions=np.asarray(data.actions, np.float64),
         asked=np.asarray(data.infos["asked"][1:], np.float64),
         rewards=np.asarray(data.rewards, np.float64),

@@ -63,7 +63,7 @@ def test_the_commanded_speed_goes_down_to_a_wall_without_a_change_of_sign_or_a_s
     speeds = np.array([d.speed_mps for d in run.decisions])
     top = int(np.argmax(speeds))
     assert (speeds >= 0.0).all()
-    assert np.maximum(np.diff(speeds[top:]), 0.0).sum() <= 0.2  # the noise of the scan
+    assert np.maximum(np.diff(speeds[top:]), 0.0).sum() <= 0.4  # the noise of the scan
     assert {d.yaw_rate_radps for d in run.decisions[-25:]} == {0.0}
 
 
