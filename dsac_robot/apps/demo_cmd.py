@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING
 
 from dsac_robot.apps.report_notes import END, RUN, Expect, Note
 from dsac_robot.apps.up_cmd import add_robot_arguments, node_specs
-from dsac_robot.apps.up_processes import NodeSpec, Processes, ProcessError
+from dsac_robot.apps.up_processes import NodeSpec, ProcessError, Processes
+from dsac_robot.core.robot import load_robot
 
 if TYPE_CHECKING:
     from dsac_robot.apps.demo_stage import Stage
+    from dsac_robot.core.robot import Robot
 
 BAD_INPUT = 2
 NOT_SHOWN = 1
+GAP_SLACK_M = 0.15  # for the time until the guard sees the obstacle
 DRIVE_S_MAX = 40.0  # of simulated time, for one drive
 DOMAINS = 101  # ids 1 to 101 use ports below Linux's ephemeral range
-WORLDS = ("clutter:3", "clutter:11", "clutter:27")
-FAULT_WORLD = "clutter:3"
+WORLDS = ("clutter:2", "clutter:9", "clutter:50")  # of the densest among the first sixty
+FAULT_WORLD = "clutter:31"
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def kill_policy(stage: Stage) -> None:
 
 
 def put_obstacle(stage: Stage) -> None:
-    """A wall of cylinders, right where the robot can still stop."""
+    """A wall of cylinders, just where the guard can still stop: later than the policy could have seen to it."""
     up_to_speed(stage)
-    ahead_m = 0.55 + 0.25 * stage.speed_mps + stage.speed_mps**2 / 8.0
-    stage.event(f"obstacle put {ahead_m:.1f} m ahead")
-    stage.place_ahead(ahead_m, (-0.3, 0.0, 0.3))
-    stage.until(lambda: stage.touched or stage.to_goal_m < 0.5, "the goal", 12.0, progress(stage))
+    gap_m = stage.stop_distance_m + GAP_SLACK_M
+    stage.event(f"obstacle put {gap_m:.2f} m ahead, at {stage.speed_mps:.1f} m/s")
+    stage.place_ahead(gap_m, (-0.28, 0.0, 0.28))
+    stage.until(lambda: stage.touched or stage.to_goal_m < 0.5, "the goal", 8.0, progress(stage))
     stage.wait(0.3)
 
 
@@ -139,7 +142,7 @@ def _run(args: argparse.Namespace) -> int:
     name = f"bag_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     try:
         played = acts(args.quick, not args.no_monitor)
-        _play(played, _specs(args, out, name), out / f"logs_{name[4:]}")
+        _play(played, _specs(args, out, name), load_robot(args.robot), out / f"logs_{name[4:]}")
     except ImportError as error:
         print(f"dsac-robot: {error}: install dsac_robot[ros,sim,deploy,data,report]", file=sys.stderr)
         return BAD_INPUT
@@ -162,7 +165,7 @@ def _specs(args: argparse.Namespace, out: Path, bag: str) -> list[NodeSpec]:
     ]
 
 
-def _play(played: list[Act], specs: list[NodeSpec], logs: Path) -> None:
+def _play(played: list[Act], specs: list[NodeSpec], robot: Robot, logs: Path) -> None:
     """Start the processes and play the acts."""
     import rclpy
 
@@ -175,7 +178,7 @@ def _play(played: list[Act], specs: list[NodeSpec], logs: Path) -> None:
         print(f"starting {len(specs)} processes: {', '.join(by_name)} (logs in {logs})", flush=True)
         for spec in specs:
             processes.start(spec)
-        stage = Stage(processes, lambda: signals.received is None)
+        stage = Stage(processes, robot, lambda: signals.received is None)
         try:
             stage.wait_for_all("ood_monitor" in by_name)
             for number, act in enumerate(played, 1):

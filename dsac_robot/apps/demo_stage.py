@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -19,11 +20,13 @@ from std_srvs.srv import SetBool, Trigger
 
 from dsac_robot.apps.report_notes import EVENT, TOPIC, Note
 from dsac_robot.apps.up_processes import Processes
+from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Odom, ns
 from dsac_robot.nodes.converters import odom_from_message, stamp_to_message
 from dsac_robot.nodes.run import make_executor
 from dsac_robot.nodes.states import SafetyState, decision_from_message
 from dsac_robot.nodes.topics import GOAL_POSE, LATCHED, POLICY_CMD_VEL, SAFETY_STATE, Topic
+from sim.robot_model import SPARE_RADIUS_M
 from sim.ros_bridge import OBSTACLES, PLACE_OBSTACLE, TRUTH
 
 NOTES = Topic(TOPIC, DiagnosticArray, LATCHED, "demo", "what is done to the robot, and when")
@@ -40,8 +43,8 @@ class StageError(RuntimeError):
 class Stage:
     """The demo's own node. Needs rclpy initialised; ``close`` at the end."""
 
-    def __init__(self, processes: Processes, going: Callable[[], bool]) -> None:
-        self.processes, self._going = processes, going
+    def __init__(self, processes: Processes, robot: Robot, going: Callable[[], bool]) -> None:
+        self.processes, self._robot, self._going = processes, robot, going
         self.node = Node("demo")
         self._executor = make_executor()
         self._executor.add_node(self.node)
@@ -151,7 +154,10 @@ class Stage:
         self.until(lambda: node.count_subscribers(POLICY_CMD_VEL.name) >= 1 + readers, "the monitor and the guard")
         self.until(lambda: node.count_publishers(POLICY_CMD_VEL.name) >= 1, "the policy")
         for topic in (OBSTACLES, NOTES):
-            self.until(lambda name=topic.name: node.count_subscribers(name) >= 1, "the recorder")
+            self.until(partial(self._is_read, topic), "the recorder")
+
+    def _is_read(self, topic: Topic) -> bool:
+        return self.node.count_subscribers(topic.name) >= 1
 
     # Pulling strings.
 
@@ -182,8 +188,15 @@ class Stage:
     def _enable(self, enable: bool) -> None:
         self.call(SetBool, "safety_guard/enable", SetBool.Request(data=enable))
 
-    def place_ahead(self, ahead_m: float, lefts_m: tuple[float, ...]) -> None:
-        """Put cylinders side by side in front of the robot, ``ahead_m`` from its origin."""
+    @property
+    def stop_distance_m(self) -> float:
+        """How far the robot goes on if it is to stop now, as the guard reckons; roughly where the guard is silent."""
+        numbers = dict(self.safety.decision.numbers) if self.safety else {}
+        return numbers.get("stop_distance_m", 0.3 * self.speed_mps + self.speed_mps**2 / 8.0)
+
+    def place_ahead(self, gap_m: float, lefts_m: tuple[float, ...]) -> None:
+        """Put cylinders side by side in front of the robot, ``gap_m`` from its bumper."""
+        ahead_m = float(self._robot.footprint[:, 0].max()) + SPARE_RADIUS_M + gap_m
         for left_m in lefts_m:
             message = PointStamped()
             message.header.frame_id = "base_link"

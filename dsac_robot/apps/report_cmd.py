@@ -41,8 +41,9 @@ def make_report(bag: Path, out: Path, namespace: str | None = None) -> tuple[Rec
 def _write(bag: Path, out: Path, namespace: str | None) -> tuple[Recording, list[Section], Latency]:
     from dsac_robot.apps.report_data import read_recording
     from dsac_robot.apps.report_facts import facts_of, latency_of, shown
-    from dsac_robot.apps.report_figures import write_latency, write_overview, write_time_lines, write_top_view
+    from dsac_robot.apps.report_figures import write_latency, write_overview, write_time_lines
     from dsac_robot.apps.report_page import Section, page
+    from dsac_robot.apps.report_top_view import write_top_view
 
     recording = read_recording(bag, namespace)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What happened in a run: outcome, times, clearance, stops, reasons, latency, and whether it shows what it must. Pure."""
+"""What happened in a run: outcome, times, clearance, stops, reasons, latency; whether it shows what it must. Pure."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from dsac_robot.apps.report_data import Recording, Run
 from dsac_robot.apps.report_facts import Facts, Latency, Shown
-from dsac_robot.apps.report_figures import COMMAND
 from dsac_robot.apps.report_notes import Expect
+from dsac_robot.apps.report_style import COMMAND
 
+UNTOLD = ("RATE_LIMIT", "NOT_ENABLED")  # ramps, and what comes before and after a drive: no interventions
 STYLE = """
 :root { --ink: #1f2933; --muted: #616e7c; --line: #e4e7eb; --soft: #f7f9fb; --good: #1b7f4b; --bad: #b4182d; }
 * { box-sizing: border-box; }
@@ -32,7 +33,7 @@ th { text-align: left; font-weight: 600; color: var(--muted); border-bottom: 2px
   padding: 6px 10px 6px 0; vertical-align: bottom; }
 td { border-bottom: 1px solid var(--line); padding: 7px 10px 7px 0; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td a { color: inherit; text-decoration: none; border-bottom: 1px dotted var(--muted); }
+td.run { min-width: 150px; } td a { color: inherit; text-decoration: none; border-bottom: 1px dotted var(--muted); }
 .good, .bad { font-weight: 600; white-space: nowrap; } .good { color: var(--good); } .bad { color: var(--bad); }
 .say { font-size: 15px; } .facts { color: var(--muted); font-size: 13px; }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 5px 0 14px; }
@@ -56,7 +57,8 @@ class Section:
 
 def page(recording: Recording, sections: Sequence[Section], latency: Latency, latency_picture: Path) -> str:
     """The whole page."""
-    title = "Recorded drives" if all(s.run.expect == Expect.NOTHING for s in sections) else "The robot, its guard and its monitor"
+    staged = any(section.run.expect != Expect.NOTHING for section in sections)
+    title = "A robot, its guard and its monitor" if staged else "Recorded drives"
     body = [
         f"<h1>{title}</h1>",
         f'<p class="lead">{_lead(recording)}</p>',
@@ -70,7 +72,8 @@ def page(recording: Recording, sections: Sequence[Section], latency: Latency, la
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     content = "\n".join(body)
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>\n{content}\n</main></body></html>\n'
+    begin = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>'
+    return f"{begin}\n{content}\n</main></body></html>\n"
 
 
 def _lead(recording: Recording) -> str:
@@ -86,8 +89,18 @@ def _lead(recording: Recording) -> str:
 
 
 def _summary(sections: Sequence[Section]) -> str:
-    names = ("run", "outcome", "time", "way", "top speed", "least clearance", "stop after the event", "guard, beside full drive", "")
-    classes = ("", "", "n", "n", "n", "n", "n", "", "")
+    names = (
+        "run",
+        "",
+        "outcome",
+        "time",
+        "way",
+        "top speed",
+        "least clearance",
+        "stop after event",
+        "interventions",
+    )
+    classes = ("run", "", "", "n", "n", "n", "n", "n", "")
     head = "".join(f'<th class="{c}">{name}</th>' for name, c in zip(names, classes, strict=True))
     rows = []
     for number, section in enumerate(sections, 1):
@@ -95,19 +108,21 @@ def _summary(sections: Sequence[Section]) -> str:
         mark = ""
         if section.run.expect != Expect.NOTHING:
             mark = '<span class="good">✓ shown</span>' if section.shown.ok else '<span class="bad">✗ not shown</span>'
-        reasons = [f"{name.lower().replace('_', ' ')} {seconds:.1f} s" for name, seconds in facts.reasons.items()]
+        told = [(name, seconds) for name, seconds in facts.reasons.items() if not name.endswith(UNTOLD)]
+        reasons = [f"{name.lower().replace('_', ' ')} {seconds:.1f} s" for name, seconds in told if seconds >= 0.05]
         cells = (
             f'<a href="#run{number}">{html.escape(section.run.title)}</a>',
+            mark,
             html.escape(facts.outcome),
             f"{facts.drive_s:.1f} s",
             f"{facts.path_m:.1f} m",
             f"{facts.speed_max_mps:.1f} m/s",
             "" if math.isnan(facts.clearance_min_m) else f"{facts.clearance_min_m:.2f} m",
             _stop_words(facts),
-            html.escape("; ".join(reasons[:3])) or "none",
-            mark,
+            html.escape("; ".join(reasons[:3])) or "no",
         )
-        rows.append("<tr>" + "".join(f'<td class="{c}">{x}</td>' for x, c in zip(cells, classes, strict=True)) + "</tr>")
+        row = "".join(f'<td class="{c}">{x}</td>' for x, c in zip(cells, classes, strict=True))
+        rows.append(f"<tr>{row}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -121,7 +136,7 @@ def _stop_words(facts: Facts) -> str:
 
 
 def _keys() -> str:
-    keys = "".join(f'<span class="key" style="background:{colour}"></span>{label}' for label, colour in COMMAND.values())
+    keys = "".join(f'<span class="key" style="background:{hue}"></span>{label}' for label, hue in COMMAND.values())
     return f'<p class="keys">{keys}</p>'
 
 
@@ -163,8 +178,8 @@ def _latency_words(recording: Recording, latency: Latency) -> str:
         return f"median {1e3 * np.median(seconds):.0f} ms, p99 {1e3 * np.percentile(seconds, 99):.0f} ms"
 
     words = [
-        f"From a scan to the policy's command: {middle(latency.received_s)}. To the first command that the guard sends "
-        f"in obedience to it, which waits for the monitor's verdict and the guard's next period: {middle(latency.sent_s)}."
+        f"From a scan to the policy's command: {middle(latency.received_s)}. To the first command that the guard "
+        f"sends of it, after the monitor's verdict and at the guard's next period: {middle(latency.sent_s)}."
     ]
     if _simulated(recording):
         words.append("Times of reception are in simulated time, which moves in steps of 10 ms.")

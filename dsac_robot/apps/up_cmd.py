@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dsac_robot.apps.up_processes import START_ORDER, NodeSpec, Processes, ProcessError
+from dsac_robot.apps.up_processes import START_ORDER, NodeSpec, ProcessError, Processes
 from dsac_robot.core.files import share_path
 
 BAD_INPUT = 2

@@ -1,4 +1,4 @@
-"""Reports of small bags made of values: what is said, what is judged, and that the page needs nothing outside itself."""
+"""Reports of small bags made of values: what is said and judged, and that the page needs nothing outside itself."""
 
 import json
 import math
@@ -54,7 +54,9 @@ class Drive:
     def obstacles(self, cylinders_m: Floats) -> None:
         points = [TYPES["geometry_msgs/msg/Point32"](x=x, y=y, z=0.0) for x, y, _ in cylinders_m]
         radii = TYPES["sensor_msgs/msg/ChannelFloat32"](name="radius", values=cylinders_m[:, 2].astype(np.float32))
-        message = TYPES["sensor_msgs/msg/PointCloud"](header=header(self.now_ns, "odom"), points=points, channels=[radii])
+        message = TYPES["sensor_msgs/msg/PointCloud"](
+            header=header(self.now_ns, "odom"), points=points, channels=[radii]
+        )
         self.put("sim/obstacles", "sensor_msgs/msg/PointCloud", self._bytes(message))
 
     @staticmethod
