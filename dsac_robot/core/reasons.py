@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, unique
 
 
@@ -65,3 +66,53 @@ class Reason(IntEnum):
     OPERATOR_STOP = 70
     CONTACT = 71
     TELEOP = 72  # the operator drives, through the same checks
+
+
+MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the guard does
+    Reason.NONE: ("nothing", "drives"),
+    Reason.NOT_ENABLED: ("the guard is not active yet, or disabled by `~/enable`", "stops"),
+    Reason.CLEARANCE: ("the command would end nearer to a return than the margin", "nearest safe command"),
+    Reason.NO_SAFE_COMMAND: ("no motion is safe", "stops"),
+    Reason.UNSEEN_SPACE: ("the command would enter space that was not seen free", "nearest safe command"),
+    Reason.RATE_LIMIT: ("the command changes faster than the limits allow", "follows at the limit"),
+    Reason.COMMAND_MISSING: ("no command from the policy yet", "stops"),
+    Reason.COMMAND_STALE: ("the newest command is older than `command_timeout_s` or `teleop_timeout_s`", "stops"),
+    Reason.COMMAND_NOT_FINITE: ("a command holds NaN or Inf", "stops"),
+    Reason.COMMAND_OUT_OF_RANGE: ("a command is beyond the robot's limits", "stops"),
+    Reason.COMMAND_FROM_FUTURE: ("a command's stamp is ahead of the clock", "stops"),
+    Reason.COMMAND_SECOND_PUBLISHER: ("`policy/cmd_vel` or `cmd_vel` has a second publisher", "stops"),
+    Reason.SCAN_MISSING: ("no scan yet", "stops"),
+    Reason.SCAN_STALE: ("the newest scan is older than `scan_timeout_s`", "stops"),
+    Reason.SCAN_FROM_FUTURE: ("a scan's stamp is ahead of the clock", "stops"),
+    Reason.SCAN_ALL_INVALID: ("no beam of the scan is valid", "stops"),
+    Reason.SCAN_BLANK: ("no beam of the scan has a return (`blank_is_fault`)", "stops"),
+    Reason.SCAN_FROZEN: ("the very same ranges for `frozen_s` while the robot moves", "stops"),
+    Reason.SCAN_WRONG_COUNT: ("another number of beams than the robot file says", "stops"),
+    Reason.SCAN_WRONG_FRAME: ("the scan is in another frame than the lidar's", "stops"),
+    Reason.SCAN_WRONG_GEOMETRY: ("the scan's angles are not the lidar's", "stops"),
+    Reason.ODOM_MISSING: ("no odometry yet", "stops"),
+    Reason.ODOM_STALE: ("the newest odometry is older than `odom_timeout_s`", "stops"),
+    Reason.ODOM_FROM_FUTURE: ("odometry's stamp is ahead of the clock", "stops"),
+    Reason.ODOM_NOT_FINITE: ("odometry holds NaN, Inf or no unit quaternion", "stops"),
+    Reason.ODOM_JUMP: ("the robot cannot have moved as odometry says", "stops"),
+    Reason.ODOM_WRONG_FRAME: ("odometry is in other frames than declared", "stops"),
+    Reason.OOD_CAUTION: ("the monitor's score is above its caution threshold", "at most `caution_speed_mps`"),
+    Reason.OOD_ALARM: ("the monitor's score is above its alarm threshold", "stops"),
+    Reason.VERDICT_MISSING: ("a command without a verdict within `ood_timeout_s`", "stops"),
+    Reason.MONITOR_FAULT: ("the monitor could not rebuild the observation", "stops"),
+    Reason.CLOCK_LOST: ("no `/clock` for `clock_timeout_s` of steady time", "stops"),
+    Reason.CLOCK_JUMP: ("the clock leapt by more than `clock_jump_s`, or went back", "stops"),
+    Reason.OPERATOR_STOP: ("`~/stop` was called", "stops until `~/reset`"),
+    Reason.CONTACT: ("the bumper touches something", "stops until `~/reset`"),
+    Reason.TELEOP: ("the operator drives", "passes teleop, checked alike"),
+}
+
+
+def reasons_markdown() -> str:
+    """The table of all reasons: number, name, meaning, answer."""
+    rows = (f"| {reason.value} | `{reason.name}` | {what} | {done} |\n" for reason, (what, done) in MEANINGS.items())
+    return "| | reason | what is the matter | what the guard does |\n|---|---|---|---|\n" + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(reasons_markdown(), end="")
