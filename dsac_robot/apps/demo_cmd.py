@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +27,7 @@ NOT_SHOWN = 1
 GAP_SLACK_M = 0.15  # for the time until the guard sees the obstacle
 DRIVE_S_MAX = 40.0  # of simulated time, for one drive
 DOMAINS = 101  # ids 1 to 101 use ports below Linux's ephemeral range
-WORLDS = ("clutter:2", "clutter:9", "clutter:50")  # of the densest among the first sixty
-FAULT_WORLD = "clutter:31"
+WORLDS = ("clutter:2", "clutter:9", "clutter:31")
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,21 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_robot_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: out/demo")
     parser.add_argument("--quick", action="store_true", help="one drive and the killed policy only")
+    parser.add_argument(
+        "--worlds", nargs="+", default=WORLDS, metavar="W", help="empty or clutter:SEED; faults are shown in the last"
+    )
     parser.add_argument("--image", type=Path, metavar="FILE.png", help="also write the overview picture there")
     parser.set_defaults(run=_run)
 
 
-def acts(quick: bool, monitored: bool) -> list[Act]:
-    """The acts in order. The killed policy comes last but is started anew, so that any order would do."""
-    drives = [Act(f"Drive {i}: {world}", world, Expect.GOAL, drive) for i, world in enumerate(WORLDS, 1)]
-    killed = Act("The policy process is killed", FAULT_WORLD, Expect.REST, kill_policy)
+def acts(worlds: Sequence[str], quick: bool, monitored: bool) -> list[Act]:
+    """The acts in order: a drive in each world, the faults in the last."""
+    drives = [Act(f"Drive {i}: {world}", world, Expect.GOAL, drive) for i, world in enumerate(worlds, 1)]
+    killed = Act("The policy process is killed", worlds[-1], Expect.REST, kill_policy)
     if quick:
         return [drives[0], killed]
-    obstacle = Act("An obstacle appears in its way", FAULT_WORLD, Expect.GUARD, put_obstacle)
-    lidar = Act("The lidar is corrupted", FAULT_WORLD, Expect.MONITOR, corrupt_lidar)
+    obstacle = Act("An obstacle appears in its way", worlds[-1], Expect.GUARD, put_obstacle)
+    lidar = Act("The lidar is corrupted", worlds[-1], Expect.MONITOR, corrupt_lidar)
     return [*drives, killed, obstacle, *([lidar] if monitored else [])]
 
 
@@ -82,7 +84,7 @@ def drive(stage: Stage) -> None:
 
 def kill_policy(stage: Stage) -> None:
     """SIGKILL to the policy in mid-drive; started anew once the robot is at rest."""
-    up_to_speed(stage)
+    up_to_speed(stage, 1.2, 3.0)
     stage.event("policy process killed (SIGKILL)")
     stage.processes.kill("policy")
     stage.until(lambda: stage.speed_mps < 0.02, "at rest", 5.0, progress(stage))
@@ -91,7 +93,7 @@ def kill_policy(stage: Stage) -> None:
 
 def put_obstacle(stage: Stage) -> None:
     """A wall of cylinders, just where the guard can still stop: later than the policy could have seen to it."""
-    up_to_speed(stage)
+    up_to_speed(stage, 1.5, 0.8)
     gap_m = stage.stop_distance_m + GAP_SLACK_M
     stage.event(f"obstacle put {gap_m:.2f} m ahead, at {stage.speed_mps:.1f} m/s")
     stage.place_ahead(gap_m, (-0.28, 0.0, 0.28))
@@ -101,20 +103,23 @@ def put_obstacle(stage: Stage) -> None:
 
 def corrupt_lidar(stage: Stage) -> None:
     """Half a metre of noise on every beam."""
-    up_to_speed(stage)
+    up_to_speed(stage, 1.2, 2.0)
     stage.event("lidar corrupted: 0.5 m of noise on every beam")
     stage.set_parameters(lidar_fault="noise")
     stage.wait(4.0)
     stage.set_parameters(lidar_fault="none")
 
 
-def up_to_speed(stage: Stage) -> None:
-    """Drive until fast, at the latest half way."""
+def up_to_speed(stage: Stage, speed_mps: float, after_m: float) -> None:
+    """Drive until that fast after so much of the way, at the latest when two thirds are done."""
     stage.go()
-    begun_m = stage.to_goal_m
-    stage.until(
-        lambda: stage.speed_mps > 1.4 or stage.to_goal_m < 0.6 * begun_m, "up to speed", DRIVE_S_MAX, progress(stage)
-    )
+    whole_m = stage.to_goal_m
+
+    def ready() -> bool:
+        done_m = whole_m - stage.to_goal_m
+        return (done_m >= after_m and stage.speed_mps >= speed_mps) or done_m > 0.67 * whole_m
+
+    stage.until(ready, "up to speed", DRIVE_S_MAX, progress(stage))
 
 
 def progress(stage: Stage) -> Callable[[], None]:
@@ -141,7 +146,7 @@ def _run(args: argparse.Namespace) -> int:
     os.environ.setdefault("ROS_LOG_DIR", str(Path(tempfile.gettempdir()) / "dsac_robot_logs"))
     name = f"bag_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     try:
-        played = acts(args.quick, not args.no_monitor)
+        played = acts(args.worlds, args.quick, not args.no_monitor)
         _play(played, _specs(args, out, name), load_robot(args.robot), out / f"logs_{name[4:]}")
     except ImportError as error:
         print(f"dsac-robot: {error}: install dsac_robot[ros,sim,deploy,data,report]", file=sys.stderr)
@@ -157,7 +162,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _specs(args: argparse.Namespace, out: Path, bag: str) -> list[NodeSpec]:
     """One spec a node; the recorder writes the bag ``bag`` and takes the simulator's topics and our notes too."""
-    specs = node_specs(args, "static", True, WORLDS[0], out.resolve())
+    specs = node_specs(args, "static", True, args.worlds[0], out.resolve())
     extra = {"bag": bag, "extra_topics": "sim/truth sim/obstacles notes"}
     return [
         NodeSpec(spec.name, spec.files, {**spec.parameters, **extra}) if spec.name == "recorder" else spec

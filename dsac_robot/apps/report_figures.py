@@ -25,7 +25,7 @@ def write_time_lines(run: Run, facts: Facts, path: Path) -> Path:
     plt = pyplot()
     ratios = {"height_ratios": [2.1, 1.3, 0.55, 0.9], "hspace": 0.16}
     figure, rows = plt.subplots(4, 1, figsize=(WIDTH_IN, 4.9), sharex=True, gridspec_kw=ratios)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.955, bottom=0.09)
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.95, bottom=0.09)
     end_s = run.seconds(run.end_ns)
     _draw_speed(rows[0], run)
     _draw_clearance(rows[1], facts)
@@ -39,7 +39,8 @@ def write_time_lines(run: Run, facts: Facts, path: Path) -> Path:
             axes.axvline(run.seconds(event.stamp_ns), color=EVENT, linewidth=1.1, linestyle=(0, (4, 2)), zorder=6)
     for event in run.events:
         at = (run.seconds(event.stamp_ns), 1.02)
-        rows[0].annotate(event.text, at, xycoords=("data", "axes fraction"), color=EVENT, fontsize=8.5, ha="center")
+        side = "left" if at[0] < 0.15 * end_s else "center"
+        rows[0].annotate(event.text, at, xycoords=("data", "axes fraction"), color=EVENT, fontsize=8.5, ha=side)
     rows[3].set(xlim=(0.0, end_s), xlabel="s since the run began (simulated or ROS time)")
     figure.align_ylabels(rows)
     return save(figure, path)
@@ -60,7 +61,7 @@ def _draw_speed(axes: Any, run: Run) -> None:
         axes.plot(times, [o.speed_mps for o in poses], color=INK, linewidth=1.0, alpha=0.8, label=label)
     axes.set_ylabel("speed, m/s")
     axes.axhline(0.0, color=MUTED, linewidth=0.6)
-    axes.legend(loc="lower right", ncol=3, fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=3, fontsize=8, borderaxespad=0.0)
 
 
 def _draw_clearance(axes: Any, facts: Facts) -> None:
@@ -153,11 +154,14 @@ def write_overview(recording: Recording, path: Path) -> Path:
     lines = math.ceil(max(1, len(runs)) / columns)
     height = 1.75 * lines + 0.5
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH_IN, height), squeeze=False)
-    figure.subplots_adjust(left=0.025, right=0.992, top=1 - 0.3 / height, bottom=0.55 / height, hspace=0.2, wspace=0.09)
+    figure.subplots_adjust(
+        left=0.025, right=0.992, top=1 - 0.3 / height, bottom=0.55 / height, hspace=0.28, wspace=0.09
+    )
+    extents = np.array([extent(run) for run in runs])  # (R, 2, 2)
+    low, high = extents[:, 0].min(axis=0), extents[:, 1].max(axis=0)  # the same for all
     used: set[str] = set()
     for axes, run in zip(grid.flat, runs, strict=False):
         used |= set(draw_top_view(axes, run, recording.robot, 0.75))
-        low, high = extent(run, recording.robot)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes.set_title(run.title, fontsize=9.5, loc="left")
     for axes in list(grid.flat)[len(runs) :]:

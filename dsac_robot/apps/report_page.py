@@ -85,7 +85,7 @@ def _lead(recording: Recording) -> str:
     if "profile" in guard:
         parts.append(f"guard profile <b>{html.escape(guard['profile'])}</b>")
     parts.append(f"{recording.duration_s:.0f} s and {recording.messages:,} messages recorded".replace(",", " "))
-    return ", ".join(parts) + ". Everything here is made from the recording alone."
+    return ", ".join(parts) + ". Everything here is made from the recording."
 
 
 def _summary(sections: Sequence[Section]) -> str:
@@ -109,7 +109,9 @@ def _summary(sections: Sequence[Section]) -> str:
         if section.run.expect != Expect.NOTHING:
             mark = '<span class="good">✓ shown</span>' if section.shown.ok else '<span class="bad">✗ not shown</span>'
         told = [(name, seconds) for name, seconds in facts.reasons.items() if not name.endswith(UNTOLD)]
-        reasons = [f"{name.lower().replace('_', ' ')} {seconds:.1f} s" for name, seconds in told if seconds >= 0.05]
+        reasons = [
+            f"{name.lower().replace('_', ' ')} {seconds:.1f}\u00a0s" for name, seconds in told if seconds >= 0.05
+        ]
         cells = (
             f'<a href="#run{number}">{html.escape(section.run.title)}</a>',
             mark,

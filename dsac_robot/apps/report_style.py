@@ -37,6 +37,7 @@ def command_of(state: GuardState) -> str:
 
 
 def pyplot() -> Any:
+    """matplotlib's pyplot, drawing without a screen, in the report's type."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -65,6 +66,7 @@ def pyplot() -> Any:
 
 
 def save(figure: Any, path: Path, dpi: int = DPI) -> Path:
+    """Write the figure as a PNG and forget it; the path."""
     figure.savefig(path, dpi=dpi, metadata={"Software": None})
     pyplot().close(figure)
     return path

@@ -29,6 +29,7 @@ from dsac_robot.core.navigate import NavigateParams
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Floats, Odom, ns
 
+SEEN_M = 1e-4  # shorter pieces of the path cannot be seen
 AFTER_EVENT_NS = ns(0.3)
 
 
@@ -57,10 +58,10 @@ def _in_odom(pose: Odom, points: Floats) -> Floats:
 def write_top_view(run: Run, robot: Robot, path: Path) -> Path:
     """The run from above: obstacles, one lidar sweep, the path coloured by who was in command."""
     plt = pyplot()
-    low, high = extent(run, robot)
+    low, high = extent(run)
     height = WIDTH_IN * 0.93 * (high[1] - low[1]) / (high[0] - low[0])
-    figure = plt.figure(figsize=(WIDTH_IN, height + 0.95))
-    axes = figure.add_axes((0.045, 0.42 / (height + 0.95), 0.945, height / (height + 0.95)))
+    figure = plt.figure(figsize=(WIDTH_IN, height + 0.82))
+    axes = figure.add_axes((0.045, 0.42 / (height + 0.82), 0.945, height / (height + 0.82)))
     used = draw_top_view(axes, run, robot)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     axes.set_xlabel("m, from the start towards the goal", fontsize=8, color=MUTED, labelpad=1)
@@ -69,7 +70,8 @@ def write_top_view(run: Run, robot: Robot, path: Path) -> Path:
     return save(figure, path)
 
 
-def extent(run: Run, robot: Robot) -> tuple[Floats, Floats]:
+def extent(run: Run) -> tuple[Floats, Floats]:
+    """Corners of the part of the floor that is shown, in the picture's frame. # (2,), (2,)"""
     frame = _Frame(run)
     shown = [frame([(o.x_m, o.y_m) for o in run.poses])] if run.poses else [np.zeros((1, 2))]
     if run.goal:
@@ -161,7 +163,8 @@ def _draw_path(axes: Any, run: Run, frame: _Frame, scale: float) -> list[str]:
     colours = [COMMAND[key][1] if key else MUTED for key in keys]
     axes.add_collection(LineCollection(segments, colors="white", linewidths=4.6 * scale, zorder=6, capstyle="round"))
     axes.add_collection(LineCollection(segments, colors=colours, linewidths=3.0 * scale, zorder=7, capstyle="round"))
-    return [key for key in COMMAND if key in keys]
+    moved = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1) > SEEN_M
+    return [key for key in COMMAND if any(k == key and m for k, m in zip(keys, moved.tolist(), strict=True))]
 
 
 def _commands_at(run: Run, stamps_ns: Any) -> list[str]:
@@ -188,6 +191,7 @@ def _draw_robot(axes: Any, run: Run, robot: Robot, frame: _Frame, scale: float) 
 
 
 def legend_handles(used: Sequence[str], sweep: bool, event: bool) -> list[Any]:
+    """What the colours mean: of the keys of COMMAND that are ``used``, and of what else is drawn."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
