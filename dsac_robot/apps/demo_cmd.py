@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 BAD_INPUT = 2
 NOT_SHOWN = 1
-GAP_SLACK_M = 0.15  # for the time until the guard sees the obstacle
+GAP_SLACK_M = 0.15  # the way until the guard sees the obstacle
+OPERATOR_MPS = 1.5
 DRIVE_S_MAX = 40.0  # of simulated time, for one drive
 DOMAINS = 101  # ids 1 to 101 use ports below Linux's ephemeral range
 WORLDS = ("clutter:2", "clutter:9", "clutter:31")
@@ -65,7 +66,7 @@ def acts(worlds: Sequence[str], quick: bool, monitored: bool) -> list[Act]:
     killed = Act("The policy process is killed", worlds[-1], Expect.REST, kill_policy)
     if quick:
         return [drives[0], killed]
-    obstacle = Act("An obstacle appears in its way", worlds[-1], Expect.GUARD, put_obstacle)
+    obstacle = Act("An obstacle appears, the operator insists", worlds[-1], Expect.GUARD, put_obstacle)
     lidar = Act("The lidar is corrupted", worlds[-1], Expect.MONITOR, corrupt_lidar)
     return [*drives, killed, obstacle, *([lidar] if monitored else [])]
 
@@ -92,13 +93,18 @@ def kill_policy(stage: Stage) -> None:
 
 
 def put_obstacle(stage: Stage) -> None:
-    """A wall of cylinders, just where the guard can still stop: later than the policy could have seen to it."""
-    up_to_speed(stage, 1.5, 0.8)
+    """A wall of cylinders just where the guard can still stop, while an operator holds the stick straight on.
+
+    The operator, for the policy would see the wall at its next tick and leave the guard nothing to do.
+    """
+    stage.held_mps = OPERATOR_MPS
+    up_to_speed(stage, 0.95 * OPERATOR_MPS, 0.5)
     gap_m = stage.stop_distance_m + GAP_SLACK_M
-    stage.event(f"obstacle put {gap_m:.2f} m ahead, at {stage.speed_mps:.1f} m/s")
+    stage.event(f"obstacle put {gap_m:.2f} m ahead")
     stage.place_ahead(gap_m, (-0.28, 0.0, 0.28))
-    stage.until(lambda: stage.touched or stage.to_goal_m < 0.5, "the goal", 8.0, progress(stage))
-    stage.wait(0.3)
+    stage.until(lambda: stage.touched or stage.speed_mps < 0.02, "at rest", 5.0, progress(stage))
+    stage.wait(1.0)
+    stage.held_mps = None
 
 
 def corrupt_lidar(stage: Stage) -> None:

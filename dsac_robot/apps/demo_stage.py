@@ -15,23 +15,23 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PointStamped, PoseStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from dsac_robot.apps.report_notes import EVENT, TOPIC, Note
 from dsac_robot.apps.up_processes import Processes
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Odom, ns
-from dsac_robot.nodes.converters import odom_from_message, stamp_to_message
+from dsac_robot.core.values import NS, Command, Odom, ns
+from dsac_robot.nodes.converters import command_to_message, odom_from_message, stamp_to_message
 from dsac_robot.nodes.run import make_executor
 from dsac_robot.nodes.states import SafetyState, decision_from_message
-from dsac_robot.nodes.topics import GOAL_POSE, LATCHED, POLICY_CMD_VEL, SAFETY_STATE, Topic
+from dsac_robot.nodes.topics import GOAL_POSE, LATCHED, POLICY_CMD_VEL, SAFETY_STATE, TELEOP_CMD_VEL, Topic
 from sim.robot_model import SPARE_RADIUS_M
 from sim.ros_bridge import OBSTACLES, PLACE_OBSTACLE, TRUTH
 
 NOTES = Topic(TOPIC, DiagnosticArray, LATCHED, "demo", "what is done to the robot, and when")
 NOTES_KEPT = 100
 SILENCE_S = 30.0  # of the wall clock, without any simulated time passing
+TELEOP_NS = ns(0.05)  # between two commands of the operator
 SETTLE_S = 1.2  # of simulated time after a new start: older than any sample that an observation looks back to
 GOAL_S = 0.2  # of simulated time, for a new goal to be heard
 AT_REST_MPS = 0.02
@@ -45,8 +45,10 @@ class Stage:
     """The demo's own node. Needs rclpy initialised; ``close`` at the end."""
 
     def __init__(self, processes: Processes, robot: Robot, going: Callable[[], bool]) -> None:
+        import rclpy
+
         self.processes, self._robot, self._going = processes, robot, going
-        self.node = Node("demo")
+        self.node = rclpy.create_node("demo")
         self._executor = make_executor()
         self._executor.add_node(self.node)
         self.truth: Odom | None = None
@@ -63,6 +65,9 @@ class Stage:
         notes = NOTES.qos
         notes.depth = NOTES_KEPT
         self._notes = self.node.create_publisher(NOTES.type, NOTES.name, notes)
+        self._teleop = self.node.create_publisher(TELEOP_CMD_VEL.type, TELEOP_CMD_VEL.name, TELEOP_CMD_VEL.qos)
+        self.held_mps: float | None = None  # speed that the operator asks for, straight on; None: hands off
+        self._held_ns = 0
         self._place = self.node.create_publisher(PLACE_OBSTACLE.type, PLACE_OBSTACLE.name, PLACE_OBSTACLE.qos)
 
     def close(self) -> None:
@@ -136,6 +141,7 @@ class Stage:
             elif time.monotonic() - heard_s > SILENCE_S:
                 raise StageError(f"waited {SILENCE_S:.0f} s in vain: {what}")
             self.processes.check()
+            self._hold()
             tell()
             if (self.now_ns - begun_ns) / NS > sim_s:
                 return done()
@@ -161,6 +167,12 @@ class Stage:
         return self.node.count_subscribers(topic.name) >= 1
 
     # Pulling strings.
+
+    def _hold(self) -> None:
+        """The operator's hand on the stick."""
+        if self.held_mps is not None and self.now_ns >= self._held_ns + TELEOP_NS:
+            self._held_ns = self.now_ns
+            self._teleop.publish(command_to_message(Command(self.now_ns, self.held_mps, 0.0), "base_link"))
 
     def note(self, note: Note) -> None:
         """Write a note into the bag."""

@@ -18,7 +18,6 @@ from dsac_robot.data.bag_reader import BagReader, open_bag, read_error
 from dsac_robot.data.decode import GuardState
 
 V = TypeVar("V")
-EXTRA = ("sim/truth", "sim/obstacles", "notes", "recorder/context")
 DIAGNOSTICS = "/diagnostics"
 
 
@@ -51,6 +50,7 @@ class Run:
     truth: tuple[Odom, ...]  # true poses, empty outside simulation
     scans: tuple[Received, ...]  # of Scan
     asked: tuple[Received, ...]  # of Command: what the policy asked for
+    teleop: tuple[Command, ...]  # what the operator asked for
     sent: tuple[Command, ...]  # what the guard sent
     guard: tuple[GuardState, ...]
     verdicts: tuple[Verdict, ...]
@@ -86,6 +86,7 @@ class _Raw:
     """All values of a bag by topic."""
 
     received: dict[str, list[Received]] = field(default_factory=dict)
+    teleop: list[Command] = field(default_factory=list)
     truth: list[Odom] = field(default_factory=list)
     obstacles: list[Obstacles] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -123,6 +124,7 @@ def _read_extra(path: Path, namespace: str, raw: _Raw) -> None:
     prefix = f"/{namespace}/" if namespace else "/"
     take: dict[str, Callable[[Any], None]] = {
         f"{prefix}sim/truth": lambda m: raw.truth.append(_truth(m)),
+        f"{prefix}teleop/cmd_vel": lambda m: raw.teleop.append(_command(m)),
         f"{prefix}sim/obstacles": lambda m: raw.obstacles.append(_obstacles(m)),
         f"{prefix}notes": lambda m: raw.notes.append(_note(m)),
         f"{prefix}recorder/context": lambda m: raw.context.update(_statuses(m)),
@@ -149,6 +151,10 @@ def _truth(message: Any) -> Odom:
     z, w = float(pose.orientation.z), float(pose.orientation.w)
     position = (float(pose.position.x), float(pose.position.y))
     return Odom(_stamp_ns(message), *position, z, w, float(twist.linear.x), float(twist.angular.z))
+
+
+def _command(message: Any) -> Command:
+    return Command(_stamp_ns(message), float(message.twist.linear.x), float(message.twist.angular.z))
 
 
 def _obstacles(message: Any) -> Obstacles:
@@ -237,6 +243,7 @@ def _run(raw: _Raw, note: Note, begin_ns: int, end_ns: int) -> Run:
         within(raw.truth),
         received("scan"),
         received("policy/cmd_vel"),
+        within(raw.teleop),
         within(raw.values("cmd_vel")),
         within(raw.values("safety/state")),
         within(raw.values("ood/state")),

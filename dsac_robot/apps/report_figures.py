@@ -52,6 +52,10 @@ def _draw_speed(axes: Any, run: Run) -> None:
         times = [run.seconds(r.value.stamp_ns) for r in asked]
         speeds = [r.value.speed_mps for r in asked]
         axes.step(times, speeds, where="post", color="#b7791f", linewidth=1.0, label="policy asks")
+    if run.teleop:
+        times = [run.seconds(c.stamp_ns) for c in run.teleop]
+        speeds = [c.speed_mps for c in run.teleop]
+        axes.step(times, speeds, where="post", color=COMMAND["teleop"][1], linewidth=1.3, label="operator asks")
     if sent:
         times = [run.seconds(c.stamp_ns) for c in sent]
         axes.step(times, [c.speed_mps for c in sent], where="post", color="#2364aa", linewidth=1.5, label="guard sends")
@@ -61,7 +65,7 @@ def _draw_speed(axes: Any, run: Run) -> None:
         axes.plot(times, [o.speed_mps for o in poses], color=INK, linewidth=1.0, alpha=0.8, label=label)
     axes.set_ylabel("speed, m/s")
     axes.axhline(0.0, color=MUTED, linewidth=0.6)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=3, fontsize=8, borderaxespad=0.0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=4, fontsize=8, borderaxespad=0.0)
 
 
 def _draw_clearance(axes: Any, facts: Facts) -> None:

@@ -116,6 +116,7 @@ def broken(drive: Drive, expect: Expect, reason: Reason, ood: OodLevel = OodLeve
     for _ in range(50):
         drive.step(1.0)
     drive.note(EVENT, "something breaks")
+    drive.add("teleop/cmd_vel", Command(drive.now_ns, 1.5, 0.0))
     for _ in range(5):
         drive.step(1.0, ood=ood, policy=policy)
     drive.brake(reason, ood, policy)
@@ -146,6 +147,7 @@ def test_runs_are_as_the_notes_say(recording: Recording) -> None:
     titles = [run.title for run in recording.runs]
     assert titles == ["To the goal", "Broken: COMMAND_STALE", "Broken: NO_SAFE_COMMAND", "Broken: OOD_ALARM"]
     assert [len(run.events) for run in recording.runs] == [0, 1, 1, 1]
+    assert [command.speed_mps for run in recording.runs for command in run.teleop] == [1.5, 1.5, 1.5]
     assert all(run.goal == Goal(run.goal.stamp_ns, 4.0, 0.0) for run in recording.runs if run.goal)
     assert all(len(run.obstacles[-1].cylinders_m) == len(POSTS) for run in recording.runs)
 
