@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 NOT_SHOWN = 1
 GAP_SLACK_M = 0.15  # the way until the guard sees the obstacle
-OPERATOR_MPS = 1.5
+OPERATOR_MPS = 1.2
 DRIVE_S_MAX = 40.0  # of simulated time, for one drive
 DOMAINS = 101  # ids 1 to 101 use ports below Linux's ephemeral range
-WORLDS = ("clutter:2", "clutter:9", "clutter:31")
+WORLDS = ("clutter:13", "clutter:9", "clutter:31")
 
 
 @dataclass(frozen=True)
