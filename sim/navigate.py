@@ -35,6 +35,7 @@ class NavigateEnvParams:
     time_limit_s: float = param(40.0, unit="s", low=1.0, high=1000.0, help="an episode is truncated after this time")
     extra_delay_s_max: float = param(0.03, unit="s", low=0.0, high=0.3, help="more actuation delay, drawn per episode")
     noise: bool = param(True, unit="", help="sensor noise")
+    forward_only: bool = param(False, unit="", help="never reverse: a lidar of less than a full turn cannot see where")
 
 
 class NavigateEnv(gymnasium.Env[Floats32, Floats32]):
@@ -86,7 +87,8 @@ class NavigateEnv(gymnasium.Env[Floats32, Floats32]):
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action {action} is not finite")
         tick_ns = self._tick_ns
-        asked = Command(tick_ns, *(float(value) for value in self.actions.to_command(np.asarray(action, np.float64))))
+        speed, yaw_rate = (float(value) for value in self.actions.to_command(np.asarray(action, np.float64)))
+        asked = Command(tick_ns, max(speed, 0.0) if self.params.forward_only else speed, yaw_rate)
         odom, last = self.history.newest(Odom, tick_ns), self.history.newest(Command, tick_ns)
         self._run_period(asked)
         done = Step(

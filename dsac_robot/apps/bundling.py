@@ -48,6 +48,12 @@ class Trained:
         """What the actor's outputs mean."""
         return ActionMap.of(self.robot.limits)
 
+    @property
+    def deployed(self) -> DeployedActor:
+        """The policy as it is exported: forward only, where it was trained so."""
+        recipe = self.recorded.recipe.get("environment", {})
+        return DeployedActor(self.actor, self.actions, bool(recipe.get("forward_only", False)))
+
     def card(self, monitor: MonitorSpec | None) -> Card:
         """The card of its bundle."""
         return Card.of(self.name, "navigate", self.robot, self.layout, monitor, self.recorded)
@@ -75,7 +81,7 @@ def versions(*names: str) -> dict[str, str]:
 
 def policy_model(trained: Trained) -> bytes:
     """policy.onnx."""
-    return to_onnx(DeployedActor(trained.actor, trained.actions), trained.specs, "command", with_command=False)
+    return to_onnx(trained.deployed, trained.specs, "command", with_command=False)
 
 
 def fitted_models(trained: Trained, observations: Floats32, commands: Floats32) -> Models:
@@ -89,7 +95,7 @@ def fitted_models(trained: Trained, observations: Floats32, commands: Floats32) 
     monitor.fit(observations, commands)
     monitor_onnx = to_onnx(monitor, specs, "scores", with_command=True)
     found = {
-        "command_max_abs": parity(DeployedActor(trained.actor, actions), policy_onnx, specs, observations),
+        "command_max_abs": parity(trained.deployed, policy_onnx, specs, observations),
         "scores_max_abs": parity(monitor, monitor_onnx, specs, observations, commands),
     }
     for (name, difference), limit in zip(found.items(), (COMMAND_PARITY_MAX, SCORES_PARITY_MAX), strict=True):

@@ -26,6 +26,8 @@ POINTS_KEPT_M = 2.0  # remembered returns farther from the robot are dropped
 POINT_GRID_M = 0.02  # one remembered return a cell
 GRAZE_M = 0.05  # a beam that ends so little before a point still shows it free: returns themselves are checked apart
 DRIFT = 0.02  # drift of the odometry by distance
+SLIP_M = 0.04  # skid-steer wheels slip so far, mostly when reversing and turning, while a return is remembered
+BLUR = SLIP_M * np.array([[0.0, 0.0], *([math.cos(a), math.sin(a)] for a in np.arange(6) * math.pi / 3.0)])
 BODY_M = 2e-4  # rounding; more would let a slow robot push its own free space before it
 
 
@@ -117,7 +119,8 @@ def remember(memory: Memory, view: View, lidar: Lidar) -> Memory:
 
 
 def hidden_points(memory: Memory, view: View, base: Pose, reach_m: float, lidar: Lidar) -> Floats:
-    """Remembered returns within reach of the robot that the newest scan does not look at. # -> (n, 2) odom frame"""
+    """Remembered returns within reach of the robot that the newest scan does not look at, each with a ring around it
+    for what odometry may have slipped since. # -> (n, 2) odom frame"""
     if memory.points is None or len(memory.points) == 0:
         return np.zeros((0, 2))
     gap = memory.points - np.array(base[:2])
@@ -125,4 +128,4 @@ def hidden_points(memory: Memory, view: View, base: Pose, reach_m: float, lidar:
     if len(near) == 0:
         return near
     aimed, _ = look_up(view, near, lidar)
-    return np.asarray(near[~aimed])
+    return np.asarray((near[~aimed][:, None, :] + BLUR).reshape(-1, 2))

@@ -23,16 +23,18 @@ OPSET = 18
 class DeployedActor(nn.Module):
     """The actor's mode as a function of the named terms. # (B, *shape) each -> command (B, 2)"""
 
-    def __init__(self, actor: Actor, actions: ActionMap) -> None:
+    def __init__(self, actor: Actor, actions: ActionMap, forward_only: bool = False) -> None:
         super().__init__()
         self.actor = actor
         self.register_buffer("low", torch.tensor(actions.low, dtype=torch.float32))
         self.register_buffer("span", torch.tensor(actions.high, dtype=torch.float32) - self.low)
+        least = (0.0, actions.low[1]) if forward_only else actions.low
+        self.register_buffer("least", torch.tensor(least, dtype=torch.float32))
 
     def forward(self, *terms: Tensor) -> Tensor:
         """Command in SI."""
         flat = torch.cat([term.flatten(1) for term in terms], dim=1)
-        return self.low + 0.5 * (self.actor.mode(flat) + 1.0) * self.span
+        return torch.maximum(self.low + 0.5 * (self.actor.mode(flat) + 1.0) * self.span, self.least)
 
 
 class DensityMonitor(nn.Module):

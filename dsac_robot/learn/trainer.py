@@ -111,7 +111,7 @@ class Trainer:
     def _step(self, observation: Floats32) -> Floats32:
         action = self._act(observation)
         self.envs.step_async(action)
-        if self.steps >= self.config.warmup_steps:  # updates run while the environments step
+        if self.replay.size >= min(self.config.warmup_steps, self.replay.capacity):  # while the environments step
             for _ in range(self.config.updates_per_step):
                 self._update()
         following, reward, terminated, truncated, infos = self.envs.step_wait()
