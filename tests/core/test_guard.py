@@ -182,7 +182,7 @@ def test_invalid_beams_are_unseen_and_single_ones_are_bridged() -> None:
 # -- stops -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("silent", [{"policy"}, {"scan"}, {"odom"}, {"scan", "odom"}], ids=" ".join)
+@pytest.mark.parametrize("silent", [{"policy"}, {"scan"}, {"odom"}, {"scan", "odom"}], ids=lambda names: " ".join(sorted(names)))
 @pytest.mark.parametrize("late_ticks", range(0, 20, 3))
 def test_from_2_mps_the_robot_rests_within_a_second_and_120_cm_of_any_silence(
     silent: set[str], late_ticks: int
