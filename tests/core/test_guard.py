@@ -182,15 +182,15 @@ def test_invalid_beams_are_unseen_and_single_ones_are_bridged() -> None:
 # -- stops -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("silent", [{"policy"}, {"scan"}, {"odom"}, {"scan", "odom"}], ids=lambda names: " ".join(sorted(names)))
+@pytest.mark.parametrize("silent", [("policy",), ("scan",), ("odom",), ("scan", "odom")], ids=" ".join)
 @pytest.mark.parametrize("late_ticks", range(0, 20, 3))
 def test_from_2_mps_the_robot_rests_within_a_second_and_120_cm_of_any_silence(
-    silent: set[str], late_ticks: int
+    silent: tuple[str, ...], late_ticks: int
 ) -> None:
     run = Run(HALL)
     run.drive(always(2.0), 2.0 + late_ticks * TICK_S)
     assert run.twist[0] > 1.9
-    run.silent = silent
+    run.silent = set(silent)
     before = run.distance_m
     run.drive(always(2.0), 1.0)
     assert abs(run.twist[0]) < 0.02
