@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rclpy.context import Context
@@ -12,6 +13,14 @@ from tests.loop.conftest import Signer
 from tests.loop.graph import Graph
 
 ROBOTS = ("robot1", "robot2")
+
+
+NODES = ("policy", "ood_monitor", "safety_guard", "sim_bridge")  # discovery tells endpoints before names
+
+
+def publishers(robot: Any, name: str) -> list[tuple[str, str]]:
+    """Names and namespaces of the nodes that publish the robot's cmd_vel, as discovery knows them now."""
+    return [(p.node_name, p.node_namespace) for p in robot.node.get_publishers_info_by_topic(f"/{name}/cmd_vel")]
 
 
 @pytest.fixture
@@ -28,8 +37,8 @@ def test_two_robots_drive_side_by_side_and_a_stop_of_one_is_no_stop_of_the_other
     robots = {name: graph.listen(name) for name in ROBOTS}
     graph.until(lambda: all(r.truth and r.truth[-1].x_m > 0.3 for r in robots.values()), "both have moved")
     for name, robot in robots.items():
-        publishers = robot.node.get_publishers_info_by_topic(f"/{name}/cmd_vel")
-        assert [(p.node_name, p.node_namespace) for p in publishers] == [("safety_guard", f"/{name}")]
+        graph.until(lambda n=name, r=robot: all(p[0] in NODES for p in publishers(r, n)), "the publishers' names")
+        assert publishers(robot, name) == [("safety_guard", f"/{name}")]
         assert robot.node.count_publishers("/cmd_vel") == 0
     other, stopped = sorted(robots.values(), key=lambda r: r.truth[-1].x_m)  # the other is farther from its goal
     stop = stopped.node.create_client(Trigger, "safety_guard/stop")
@@ -40,6 +49,7 @@ def test_two_robots_drive_side_by_side_and_a_stop_of_one_is_no_stop_of_the_other
     begun_m = other.truth[-1].x_m
     graph.until(lambda: abs(stopped.speed_mps) < 0.02, "the one is at rest")
     graph.until(lambda: other.truth[-1].x_m > begun_m + 0.5, "the other drives on")
+    graph.until(lambda: bool(stopped.safety and other.safety), "safety/state heard")
     assert stopped.safety[-1].decision.level == Level.EMERGENCY
     assert stopped.safety[-1].decision.reason == Reason.OPERATOR_STOP
     assert all(state.decision.level != Level.EMERGENCY for state in other.safety)
