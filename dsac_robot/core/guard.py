@@ -2,7 +2,8 @@
 
 ``step(state, inp, model)`` reads no clock and draws no random number: the same history gives the same decisions.
 The ladder, from the bottom: a latched stop (contact, operator) until reset; a stop for each input fault, of at least
-``min_dwell_s``; else the asked command, limited in rate and by the monitor's caution, and checked against the scan.
+``min_dwell_s``; else the asked command, limited in rate and by the monitor's caution, and checked against the scan;
+and where that holds the robot for long, the fallback, which backs off and hands back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dsac_robot.core.guard_check import Checker, Choice, Situation
+from dsac_robot.core.guard_fallback import Fallback, back_off_command
 from dsac_robot.core.guard_geometry import pose_of
 from dsac_robot.core.guard_inputs import Fault, Pairing, age_s, clamped, paired, policy_fault, teleop_state
 from dsac_robot.core.guard_memory import View
@@ -55,6 +57,7 @@ class GuardState:
     pairing: Pairing = field(default_factory=Pairing)
     latch: Fault | None = None
     halt: Halt | None = None
+    fallback: Fallback = field(default_factory=Fallback)
 
 
 def initial_state() -> GuardState:
@@ -73,6 +76,7 @@ class _Now:
     elapsed_s: float  # since the last command, at most STOP_STEP_S_MAX
     sensed: Sensed
     pairing: Pairing
+    fallback: Fallback
 
     @property
     def down(self) -> Twist:
@@ -93,14 +97,14 @@ def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardSt
         pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
     latch = _latched(state.latch, inp)
     last = (state.sent[-1].speed_mps, state.sent[-1].yaw_rate_radps) if state.sent else (0.0, 0.0)
-    now = _Now(inp, model, state.sent, last, min(max(elapsed, 0.0), STOP_STEP_S_MAX), sensed, pairing)
+    now = _Now(inp, model, state.sent, last, min(max(elapsed, 0.0), STOP_STEP_S_MAX), sensed, pairing, state.fallback)
     if inp.clock_lost:
         fault = Fault(Reason.CLOCK_LOST)
     elif fault is None:
         fault = Fault(inp.fault) if inp.fault != Reason.NONE else wrong
-    halt, decision = _decided(now, latch, state.halt, fault)
+    halt, fallback, decision = _decided(now, latch, state.halt, fault)
     sent = _logged(state.sent, inp.now_ns, decision, model)
-    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt), decision
+    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback), decision
 
 
 def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
@@ -112,14 +116,17 @@ def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
     return None if inp.reset_requested else latch
 
 
-def _decided(now: _Now, latch: Fault | None, halt: Halt | None, fault: Fault | None) -> tuple[Halt | None, Decision]:
+def _decided(
+    now: _Now, latch: Fault | None, halt: Halt | None, fault: Fault | None
+) -> tuple[Halt | None, Fallback, Decision]:
     """The ladder, from the bottom. ``fault`` is of clock, node or sensors."""
     inp, params, limits = now.inp, now.model.params, now.model.robot.limits
+    idle = now.fallback.over()
     if latch is not None:
         twist = (0.0, 0.0) if latch.reason == Reason.CONTACT else now.down
-        return halt, Decision(*twist, Level.EMERGENCY, latch.reason, latch.numbers)
+        return halt, idle, Decision(*twist, Level.EMERGENCY, latch.reason, latch.numbers)
     if not inp.enabled:
-        return halt, Decision(*now.down, Level.STOP, Reason.NOT_ENABLED)
+        return halt, idle, Decision(*now.down, Level.STOP, Reason.NOT_ENABLED)
     teleop, teleop_fault = teleop_state(inp, params, limits)
     fault = fault or teleop_fault
     if fault is None and teleop is None:
@@ -127,13 +134,41 @@ def _decided(now: _Now, latch: Fault | None, halt: Halt | None, fault: Fault | N
     if fault is not None:
         until = inp.now_ns + ns(params.min_dwell_s)
         halt = Halt(fault, until if halt is None else min(until, halt.until_ns))
-        return halt, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
+        return halt, idle, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
     if halt is not None and inp.now_ns < halt.until_ns:
-        return halt, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
+        return halt, idle, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
     asked = teleop or (now.pairing.judged if params.require_verdict else inp.command)
-    if asked is None or now.sensed.view is None:  # both are faults that were caught above: the last safeguard
-        return None, Decision(*now.down, Level.STOP, Reason.COMMAND_MISSING if asked is None else Reason.SCAN_MISSING)
-    return None, _drive(now, asked, now.sensed.view, teleop is not None)
+    view = now.sensed.view
+    if asked is None or view is None:  # both are faults that were caught above: the last safeguard
+        missing = Reason.COMMAND_MISSING if asked is None else Reason.SCAN_MISSING
+        return None, idle, Decision(*now.down, Level.STOP, missing)
+    if teleop is not None:
+        return None, idle, _drive(now, asked, view, teleop=True)
+    return None, *_policy_or_fallback(now, asked, view)
+
+
+def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback, Decision]:
+    """The fallback where it is under way or due, else the policy."""
+    params, base = now.model.params, pose_of(now.sensed.odoms[-1])
+    fallback = now.fallback.step(base, now.elapsed_s) if now.fallback.under_way else now.fallback
+    if fallback.under_way is None:
+        decision = _drive(now, asked, view, teleop=False)
+        held = decision.reason in (Reason.CLEARANCE, Reason.UNSEEN_SPACE, Reason.NO_SAFE_COMMAND)
+        return fallback.held(base, now.elapsed_s, held, params), decision
+    target = back_off_command(base, now.sensed.memory, now.model.robot.limits, params)
+    choice = _checked(now, target, view)
+    if choice.level == Level.STOP:  # not even back: wait until it is due again
+        return fallback.over(), Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
+    numbers = (*choice.numbers, ("distance_m", fallback.under_way.distance_m), ("try", float(fallback.tries)))
+    return fallback, Decision(*choice.twist, Level.FALLBACK, Reason.BACKING_OFF, numbers)
+
+
+def _checked(now: _Now, target: Twist, view: View) -> Choice:
+    """``target``, as near as the rate limits let it come, or what is safe in its place."""
+    limited = limit_rates(
+        now.last, target, min(now.elapsed_s, 2.0 * now.model.params.period_s), now.model.robot.limits
+    )
+    return now.model.checker.choose(target, limited, _situation(now, view))
 
 
 def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
@@ -145,8 +180,7 @@ def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
     if caution and abs(wanted[0]) > params.caution_speed_mps:
         part = params.caution_speed_mps / abs(wanted[0])
         target = (wanted[0] * part, wanted[1] * part)
-    limited = limit_rates(now.last, target, min(now.elapsed_s, 2.0 * params.period_s), now.model.robot.limits)
-    choice = now.model.checker.choose(target, limited, _situation(now, view))
+    choice = _checked(now, target, view)
     if choice.reason != Reason.NONE:
         return Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
     if caution and verdict is not None:

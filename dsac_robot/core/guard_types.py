@@ -50,6 +50,13 @@ class GuardParams:
     )
     blank_is_fault: bool = param(True, unit="", help="a scan without any return is a fault; false on open ground")
     caution_speed_mps: float = param(0.5, unit="m/s", low=0.0, high=5.0, help="speed limit while the monitor cautions")
+    fallback_after_s: float = param(
+        1.0, unit="s", low=0.0, high=60.0, help="held in place so long, the robot backs off; 0: it never does"
+    )
+    fallback_distance_m: float = param(
+        0.3, unit="m", low=0.05, high=2.0, help="way to back off; more with each further try at the same place"
+    )
+    fallback_speed_mps: float = param(0.25, unit="m/s", low=0.05, high=1.0, help="speed of backing off")
     min_dwell_s: float = param(0.3, unit="s", low=0.0, high=5.0, help="a stop lasts at least so long")
     clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
     start_speed_mps: float = param(

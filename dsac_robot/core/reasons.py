@@ -36,6 +36,7 @@ class Reason(IntEnum):
     NO_SAFE_COMMAND = 11  # no motion is safe: the hardest stop
     UNSEEN_SPACE = 12  # the command would enter space that was not seen free
     RATE_LIMIT = 13  # speed, acceleration or jerk limit
+    BACKING_OFF = 14  # held in place for long: the fallback drives
     COMMAND_MISSING = 20  # no command from the policy yet
     COMMAND_STALE = 21
     COMMAND_NOT_FINITE = 22
@@ -75,6 +76,7 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.NO_SAFE_COMMAND: ("no motion is safe", "stops"),
     Reason.UNSEEN_SPACE: ("the command would enter space that was not seen free", "nearest safe command"),
     Reason.RATE_LIMIT: ("the command changes faster than the limits allow", "follows at the limit"),
+    Reason.BACKING_OFF: ("the guard held the robot in place for `fallback_after_s`", "backs off the way it came"),
     Reason.COMMAND_MISSING: ("no command from the policy yet", "stops"),
     Reason.COMMAND_STALE: ("the newest command is older than `command_timeout_s` or `teleop_timeout_s`", "stops"),
     Reason.COMMAND_NOT_FINITE: ("a command holds NaN or Inf", "stops"),
