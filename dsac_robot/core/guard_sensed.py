@@ -74,7 +74,7 @@ def _out_of_order(before: Scan | None, scan: Scan | None) -> Fault | None:
 def _watch_odom(sensed: Sensed, inp: GuardInput, driven: bool, params: GuardParams) -> Sensed:
     """Watch for odometry that does not change by one bit while the robot is driven."""
     odom, before = inp.odom, sensed.odoms[-1] if sensed.odoms else None
-    if odom is None or before is None or odom is before:
+    if odom is None or before is None or odom.stamp_ns <= before.stamp_ns:
         return dataclasses.replace(sensed, stuck=None) if inp.reset_requested and sensed.stuck else sensed
     if dataclasses.replace(odom, stamp_ns=before.stamp_ns) != before or inp.reset_requested:
         return sensed if sensed.unmoved_ns is None else dataclasses.replace(sensed, unmoved_ns=None, stuck=None)
