@@ -39,6 +39,7 @@ class RobotModel:
     body_geom: int
     wheel_dofs_left: tuple[int, ...]
     wheel_dofs_right: tuple[int, ...]
+    support_geoms: tuple[int, ...]  # wheels, left ones first, and casters
     spare_mocaps: tuple[int, ...]
     spare_geoms: tuple[int, ...]
 
@@ -69,13 +70,16 @@ def build(robot: Robot, world: World) -> RobotModel:
             int(model.joint(i).dofadr[0]) for i in range(model.njnt) if model.joint(i).name.startswith(f"wheel_{side}")
         )
 
+    base = int(model.body("base").id)
+    supports = [i for i in range(model.ngeom) if model.geom_conaffinity[i] == GROUND]
     spares = [model.body(f"spare_{i}") for i in range(SPARE_OBSTACLES)]
     return RobotModel(
         model,
-        model.body("base").id,
+        base,
         model.geom("body").id,
         dofs("left"),
         dofs("right"),
+        tuple(sorted(supports, key=lambda i: int(model.geom_bodyid[i]) == base)),  # the caster is the base's own
         tuple(int(body.mocapid[0]) for body in spares),
         tuple(int(model.geom(f"spare_{i}").id) for i in range(SPARE_OBSTACLES)),
     )

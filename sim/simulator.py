@@ -124,6 +124,11 @@ class Simulator:
         x, y, yaw = self.pose
         return Odom.from_yaw(self.time_ns, *self.world_to_odom(x, y), wrap_angle(yaw - self._start[2]), *self.twist)
 
+    def supports(self) -> tuple[bool, ...]:
+        """Which wheels (left ones first) and casters touch the ground now."""
+        touching = set(self._data.contact.geom.ravel().tolist())
+        return tuple(geom in touching for geom in self._parts.support_geoms)
+
     def obstacles(self) -> Floats:
         """All cylinders now: x, y, radius. # (N, 3)"""
         return self._cylinders

@@ -116,7 +116,8 @@ def build(cls: type[T], values: Mapping[str, object], where: str) -> T:
                     f"{where}: {name} is missing ({info.help}; {_range(info)} {info.unit}".rstrip() + ")"
                 )
         elif name in values or fields[name].default is dataclasses.MISSING:
-            nested = typing.cast(Mapping[str, object], values.get(name, {}))
+            given = values.get(name)
+            nested = {} if given is None else typing.cast(Mapping[str, object], given)  # a section with no keys yet
             built[name] = build(hints[name], nested, f"{where}: {name}")
     return cls(**built)
 
