@@ -65,7 +65,7 @@ def compiled(robot: Robot) -> Compiled:
     actuators = [int(np.flatnonzero(model.actuator_trnid[:, 0] == joint)[0]) for joint in joints]
     corners = _corners(model, data, parts.body_geom)
     site = model.site("lidar").id
-    turn = data.site_xmat[site]
+    turn, (x, y, z) = data.site_xmat[site], data.site_xpos[site]
     return Compiled(
         parts,
         wheels,
@@ -74,12 +74,12 @@ def compiled(robot: Robot) -> Compiled:
         float(np.ptp(wheels[:, 0])),
         float(mass.sum()),
         com,
-        np.linalg.eigvalsh(inertia),
+        np.asarray(np.linalg.eigvalsh(inertia), np.float64),
         model.actuator_forcerange[actuators, 1],
         float(model.actuator_dynprm[actuators[0], 0]) if model.actuator_dyntype[actuators[0]] else 0.0,
         corners[:, :2],
         float(corners[:, 2].max()),
-        (*(float(value) for value in data.site_xpos[site]), math.atan2(turn[3], turn[0])),
+        (float(x), float(y), float(z), math.atan2(turn[3], turn[0])),
     )
 
 

@@ -21,7 +21,6 @@ TIME_STEP_S = 0.005
 SPARE_OBSTACLES = 8  # cylinders that can be put somewhere while the simulation runs
 SPARE_RADIUS_M = 0.15
 GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
-CASTER_AT = 0.8  # of the way from the axle to the rear end
 JACKAL_RADIUS_M = 0.098  # the wheel that the next three were found for
 TYRE_TIME_S = 0.08  # time constant of the tyre; shorter ones make a skid-steer base hop when it turns
 TYRE_DAMPING = 1.0  # critically damped; more of it takes long to settle
@@ -151,7 +150,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[floa
     heading = [math.cos(0.5 * lidar.yaw_rad), 0, 0, math.sin(0.5 * lidar.yaw_rad)]
     chassis.add_site(name="lidar", pos=[lidar.x_m, lidar.y_m, lidar.z_m], quat=heading)
     if base.drive == "differential":
-        _add_caster(chassis, robot, float(low[0]), tyre)
+        _add_caster(chassis, robot, tyre)
     gain = actuation.wheel_torque_nm_max / actuation.servo_droop_radps
     for name, wheel_x, wheel_y in wheels:
         wheel = chassis.add_body(name=f"wheel_{name}", pos=[wheel_x, wheel_y, base.wheel_radius_m])
@@ -200,13 +199,13 @@ def _add_hull(
     body.type, body.meshname = mujoco.mjtGeom.mjGEOM_MESH, "outline"
 
 
-def _add_caster(chassis: mujoco.MjsBody, robot: Robot, rear_x_m: float, tyre: tuple[float, float]) -> None:
+def _add_caster(chassis: mujoco.MjsBody, robot: Robot, tyre: tuple[float, float]) -> None:
     radius = 0.5 * robot.base.wheel_radius_m
     chassis.add_geom(
         name="caster",
         type=mujoco.mjtGeom.mjGEOM_SPHERE,
         size=[radius, 0, 0],
-        pos=[CASTER_AT * rear_x_m, 0, radius],
+        pos=[sum(robot.supports_x_m), 0, radius],
         contype=0,
         conaffinity=GROUND,
         condim=1,

@@ -102,10 +102,12 @@ def describe(robot: Robot, model: Compiled) -> Sequence[str]:
     seen = math.degrees(lidar.angle_increment_rad * lidar.beams)
     theory = 1.0 + (base.wheelbase_m / base.track_m) ** 2
     skid = f", of Coulomb theory {theory:.2f}" if base.drive == "skid_steer" else ""
-    x, y, z = model.com_m
+    x, _, z = model.com_m
+    size = f"{high[0] - low[0]:.3f} x {high[1] - low[1]:.3f} x {base.height_m:.3f} m"
+    moments = ", ".join(f"{moment:.4g}" for moment in model.inertia_kgm2)
     return (
-        f"{base.drive}, {wheels} driven wheels, {high[0] - low[0]:.3f} x {high[1] - low[1]:.3f} x {base.height_m:.3f} m",
-        f"centre of mass ({x:.3f}, {y:.3f}, {z:.3f}) m; moments {', '.join(f'{i:.4g}' for i in model.inertia_kgm2)} kg m^2",
+        f"{base.drive}, {wheels} driven wheels, {size}",
+        f"centre of mass {x:.3f} m forward, {z:.3f} m high; moments {moments} kg m^2",
         f"effective track {robot.effective_track_m:.3f} m; multiplier declared {base.track_multiplier:.2f}{skid}",
         f"tyres hold {grip:.1f} m/s^2, motors push {push:.1f}, limits ask {limits.accel_mps2_max:g}, "
         f"stops {limits.brake_mps2:g}",
@@ -132,7 +134,7 @@ def notes(robot: Robot) -> list[str]:
         )
     if lidar.in_slot and lidar.z_m < base.height_m:
         found.append(
-            f"NOTE lidar.z_m = {lidar.z_m:g} is below the top of the body at {base.height_m:g}: by lidar.in_slot nothing of "
-            "the robot stands in the plane of the scan"
+            f"NOTE lidar.z_m = {lidar.z_m:g} is below the top of the body at {base.height_m:g}: by lidar.in_slot "
+            "nothing of the robot stands in the plane of the scan"
         )
     return found

@@ -58,7 +58,7 @@ def _top(axes: Any, robot: Robot, model: Compiled, size: float) -> None:
     x, y, _, yaw = model.lidar_pose
     lidar = robot.lidar
     first = math.degrees(yaw + lidar.angle_min_rad)
-    last = first + min(math.degrees(lidar.angle_increment_rad * (lidar.beams - 1)), 360.0)
+    last = first + min(math.degrees(lidar.angle_increment_rad * lidar.beams), 360.0)
     axes.add_patch(Wedge((x, y), 0.95 * size, first, last, color=SWEEP, alpha=0.5, zorder=0, label="seen by the lidar"))
     if lidar.range_min_m < size:
         axes.add_patch(
@@ -121,7 +121,8 @@ def _casters(model: Compiled) -> list[tuple[float, float, float]]:
     """x, y and radius of each."""
     compiled = model.parts.model
     casters = model.parts.support_geoms[len(model.wheels_m) :]
-    return [(*(float(v) for v in compiled.geom_pos[i][:2]), float(compiled.geom_size[i, 0])) for i in casters]
+    rows = [(*compiled.geom_pos[i][:2], compiled.geom_size[i, 0]) for i in casters]
+    return [(float(x), float(y), float(radius)) for x, y, radius in rows]
 
 
 def _circle(x: float, y: float, radius: float) -> Any:

@@ -13,6 +13,7 @@ from dsac_robot.core.files import load_yaml, share_path
 from dsac_robot.core.geometry import half_planes, outward_distance
 from dsac_robot.core.params import ParameterError, build, param
 
+CASTER_AT = 0.8  # of the way from the axle to the rear end, where a robot file does not say
 FIT_M = 0.001  # parts may stand out of the outline by as much as robot files round
 
 
@@ -32,6 +33,13 @@ class Base:
     wheel_width_m: float = param(0.0, unit="m", low=0.0, high=1.0, help="tread of a wheel; 0: not given")
     wheelbase_m: float = param(0.0, unit="m", low=0.0, high=3.0, help="front to rear axle, skid steer only")
     track_multiplier: float = param(1.0, unit="", low=0.5, high=4.0, help="effective over geometric track when turning")
+    caster_x_m: float = param(
+        0.0,
+        unit="m",
+        low=-3.0,
+        high=3.0,
+        help="caster, differential only; 0: 0.8 of the way from the axle to the rear end",
+    )
     com_x_m: float = param(0.0, unit="m", low=-3.0, high=3.0, help="centre of mass of the body without wheels, forward")
     com_z_m: float = param(
         0.0, unit="m", low=0.0, high=3.0, help="its height; 0: 0.35 of height_m, or the wheels' centres if higher"
@@ -179,6 +187,15 @@ class Robot:
         """The track that turns wheel speed differences into yaw rate."""
         return self.base.track_m * self.base.track_multiplier
 
+    @property
+    def supports_x_m(self) -> tuple[float, float]:
+        """Where the robot stands, forward of the base frame: rear and front axle, or axle and caster in order."""
+        base = self.base
+        if base.drive == "skid_steer":
+            return -0.5 * base.wheelbase_m, 0.5 * base.wheelbase_m
+        caster = base.caster_x_m or CASTER_AT * float(self.footprint[:, 0].min())
+        return min(0.0, caster), max(0.0, caster)
+
 
 def check_robot(robot: Robot, where: str) -> Robot:
     """``robot`` itself if one can compute with it; ParameterError naming ``where``, field and value otherwise."""
@@ -229,6 +246,12 @@ def check_parts(robot: Robot, where: str) -> Robot:
             f"(base.wheelbase_m = {base.wheelbase_m}, base.wheel_radius_m = {base.wheel_radius_m}) and y = "
             f"+-{aside:.3f} m (base.track_m = {base.track_m}, base.wheel_width_m = {base.wheel_width_m}); the outline "
             "must hold them"
+        )
+    rear, front = robot.supports_x_m
+    if not rear < base.com_x_m < front:
+        raise ParameterError(
+            f"{where}: base.com_x_m = {base.com_x_m} m: the robot would tip over; it must be between {rear:.3f} and "
+            f"{front:.3f}, where it stands (axles, or axle and base.caster_x_m)"
         )
     mount = f"lidar.x_m = {lidar.x_m}, lidar.y_m = {lidar.y_m}"
     outside = float(outward_distance(np.array([[lidar.x_m, lidar.y_m]]), robot.footprint)[0])
