@@ -39,12 +39,12 @@ class InertialUnit:
         imu = robot.imu
         self._gyro = BiasWalk(np.array([imu.gyro_bias_radps]), np.array([imu.gyro_bias_walk]), bias_rng)
         self._accel = BiasWalk(np.full(2, imu.accel_bias_mps2), np.full(2, imu.accel_bias_walk), bias_rng.spawn(1)[0])
-        self._last_velocity = np.zeros(3)
+        self._last_ns, self._last_velocity = 0, np.zeros(3)
 
     def measure(self, time_ns: int, velocity_mps: Floats, yaw_rad: float, yaw_rate_radps: float) -> Imu:
         """The sample at ``time_ns`` of a robot with this velocity in the world. # (3,)"""
-        accel = (velocity_mps - self._last_velocity) * self._imu.rate_hz
-        self._last_velocity = velocity_mps
+        accel = (velocity_mps - self._last_velocity) / _elapsed_s(time_ns, self._last_ns, self._imu.rate_hz)
+        self._last_ns, self._last_velocity = time_ns, velocity_mps
         c, s = math.cos(yaw_rad), math.sin(yaw_rad)
         true = np.array([yaw_rate_radps, accel[0] * c + accel[1] * s, accel[1] * c - accel[0] * s])
         if self._noise:
@@ -53,12 +53,12 @@ class InertialUnit:
             true += np.append(self._gyro.at(time_ns), self._accel.at(time_ns))
         return Imu(time_ns, *(float(value) for value in true))
 
-    def turn_error_rad(self, time_ns: int, period_s: float) -> float:
-        """What integrating the gyro over the last ``period_s`` adds to the true turn."""
+    def turn_error_rad(self, time_ns: int, elapsed_s: float) -> float:
+        """What integrating the gyro over the last ``elapsed_s`` adds to the true turn."""
         if not self._noise:
             return 0.0
         white = self._rng.normal(0.0, self._imu.gyro_noise_radps)
-        return float(white + self._gyro.at(time_ns)[0]) * period_s
+        return float(white + self._gyro.at(time_ns)[0]) * elapsed_s
 
 
 class WheelOdometry:
@@ -70,7 +70,7 @@ class WheelOdometry:
 
     def __init__(self, robot: Robot, angles_rad: Sequence[float], rng: np.random.Generator, noise: bool) -> None:
         self._robot, self._rng, self._noise = robot, rng, noise
-        self._ticks = self._count(angles_rad)
+        self._ticks, self._last_ns = self._count(angles_rad), 0
         self._pose = (0.0, 0.0, 0.0)
         odometry = robot.odometry
         errors = (odometry.radius_error_left, odometry.radius_error_right) if noise else (0.0, 0.0)
@@ -78,11 +78,15 @@ class WheelOdometry:
             [2.0 * math.pi * robot.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors]
         )
 
-    def measure(self, time_ns: int, period_s: float, angles_rad: Sequence[float], gyro_turn_rad: float) -> Odom:
+    def elapsed_s(self, time_ns: int) -> float:
+        """Time since the last message: the simulator's steps do not divide every period."""
+        return _elapsed_s(time_ns, self._last_ns, self._robot.odometry.rate_hz)
+
+    def measure(self, time_ns: int, angles_rad: Sequence[float], gyro_turn_rad: float) -> Odom:
         """The message at ``time_ns`` from wheel angles, left ones first, and the gyro's turn since the last one."""
-        ticks = self._count(angles_rad)
+        ticks, elapsed_s = self._count(angles_rad), self.elapsed_s(time_ns)
         left_m, right_m = (ticks - self._ticks).reshape(2, -1).mean(axis=1) * self._metres_per_tick
-        self._ticks = ticks
+        self._ticks, self._last_ns = ticks, time_ns
         forward_m = float(0.5 * (left_m + right_m))
         turn_rad = gyro_turn_rad
         if self._robot.odometry.heading == "wheels":
@@ -91,8 +95,13 @@ class WheelOdometry:
         if self._noise and slip > 0.0:
             forward_m += float(self._rng.normal(0.0, slip)) * math.sqrt(abs(forward_m))
         self._pose = move_along_arc(*self._pose, forward_m, turn_rad)
-        return Odom.from_yaw(time_ns, *self._pose, forward_m / period_s, turn_rad / period_s)
+        return Odom.from_yaw(time_ns, *self._pose, forward_m / elapsed_s, turn_rad / elapsed_s)
 
     def _count(self, angles_rad: Sequence[float]) -> Floats:
         """Encoder counts. # (W,)"""
         return np.floor(np.asarray(angles_rad) * (self._robot.odometry.ticks_per_turn / (2.0 * math.pi)))
+
+
+def _elapsed_s(time_ns: int, last_ns: int, rate_hz: float) -> float:
+    """Time since the last sample; one period before the first."""
+    return (time_ns - last_ns) / NS if time_ns > last_ns else 1.0 / rate_hz

@@ -274,10 +274,10 @@ class Simulator:
     def _measure_odom(self) -> Odom:
         if not self.params.wheel_odometry:
             return self.true_odom()
-        yaw, period_s = self.pose[2], self._odom.period_ns / NS
-        turn = wrap_angle(yaw - self._last_yaw) + self._inertial.turn_error_rad(self.time_ns, period_s)
+        yaw, elapsed_s = self.pose[2], self._wheels.elapsed_s(self.time_ns)
+        turn = wrap_angle(yaw - self._last_yaw) + self._inertial.turn_error_rad(self.time_ns, elapsed_s)
         self._last_yaw = yaw
-        return self._wheels.measure(self.time_ns, period_s, self._wheel_angles(), turn)
+        return self._wheels.measure(self.time_ns, self._wheel_angles(), turn)
 
     def _measure_imu(self) -> Imu:
         velocity = self._data.qvel
