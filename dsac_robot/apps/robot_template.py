@@ -56,7 +56,8 @@ def template(name: str, file: str) -> str:
         if "param" in field.metadata:
             continue
         section = hints[field.name]
-        lines.append(f"{field.name}:  # {(section.__doc__ or '').splitlines()[0]}")
+        about = (section.__doc__ or "").splitlines()[0].replace("`", "")
+        lines.append(f"{field.name}:  # {about}")
         lines += [_line(field.name, info) for info in infos(section)]
         lines.append("")
     return "\n".join(lines)
