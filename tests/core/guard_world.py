@@ -16,7 +16,7 @@ from dsac_robot.core.robot import Lidar, Robot, load_robot
 from dsac_robot.core.values import NS, Command, Floats, Odom, Scan, ns
 
 JACKAL = load_robot("jackal")
-STATIC = GuardParams(obstacle_speed_mps_max=0.0, margin_m=0.03, require_verdict=False)
+STATIC = GuardParams(obstacle_speed_mps_max=0.0, margin_m=0.03, require_verdict=False, fallback_after_s=0.0)
 TICK_S = 0.005
 GUARD_TICKS, SCAN_TICKS, ODOM_TICKS, POLICY_TICKS = 4, 5, 4, 20
 
