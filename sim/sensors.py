@@ -21,10 +21,11 @@ class BiasWalk:
     def __init__(self, start: Floats, walk: Floats, rng: np.random.Generator) -> None:
         self._walk, self._rng, self._at_ns = walk, rng, 0
         self._bias = rng.normal(0.0, 1.0, len(start)) * start
+        self._walks = bool(np.any(walk > 0.0))
 
     def at(self, time_ns: int) -> Floats:
         """The bias at ``time_ns``, which must not be before the last one asked for. # (N,)"""
-        if time_ns > self._at_ns:
+        if self._walks and time_ns > self._at_ns:
             root = math.sqrt((time_ns - self._at_ns) / NS)
             self._bias = self._bias + self._rng.normal(0.0, 1.0, len(self._walk)) * self._walk * root
             self._at_ns = time_ns
