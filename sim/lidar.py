@@ -51,8 +51,9 @@ def measure(lidar: Lidar, distances_m: Floats, rng: np.random.Generator, noise: 
     """What the sensor reports (REP-117): range noise, -inf below the minimum range, +inf beyond the maximum, NaN for
     a beam that dropped out. # (B,) -> (B,) float32"""
     ranges = distances_m + (rng.normal(0.0, lidar.noise_std_m, lidar.beams) if noise else 0.0)
-    ranges = np.where(ranges < lidar.range_min_m, -np.inf, ranges)
-    ranges = np.where(distances_m > lidar.range_max_m, np.inf, ranges)
+    beyond = (distances_m > lidar.range_max_m) | (ranges > lidar.range_max_m)
+    ranges = np.where((ranges < lidar.range_min_m) | (ranges <= 0.0), -np.inf, ranges)
+    ranges = np.where(beyond, np.inf, ranges)
     if noise and lidar.dropout > 0.0:
         ranges = np.where(rng.random(lidar.beams) < lidar.dropout, np.nan, ranges)
     return ranges.astype(np.float32)

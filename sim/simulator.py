@@ -13,12 +13,13 @@ import mujoco
 import numpy as np
 
 from dsac_robot.core.geometry import half_planes
-from dsac_robot.core.kinematics import move_along_arc, wheel_speeds, wrap_angle
+from dsac_robot.core.kinematics import wheel_speeds, wrap_angle
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
 from sim.lidar import cast, measure
 from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.sensors import InertialUnit, WheelOdometry
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
@@ -29,7 +30,9 @@ CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.
 class SimParams:
     """How the simulated sensors and actuators deviate from ideal ones."""
 
-    noise: bool = param(True, unit="", help="sensor noise on; false gives ideal sensors")
+    noise: bool = param(
+        True, unit="", help="all that is drawn or wrong: noise, dropout, biases, odometry errors, jitter; false: none"
+    )
     scan_period_s: float = param(0.0, unit="s", low=0.0, high=1.0, help="0: the lidar's own; longer: cast fewer scans")
     imu: bool = param(False, unit="", help="produce Imu samples")
     extra_delay_s: float = param(0.0, unit="s", low=0.0, high=0.5, help="more actuation delay than the robot file says")
@@ -50,6 +53,7 @@ class _Watchdog:
 
     last_ns: int = -(10**18)
     command: tuple[float, float] = (0.0, 0.0)
+    newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
     pending: list[tuple[int, float, float]] = field(default_factory=list)
 
 
@@ -79,12 +83,11 @@ class Simulator:
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
         self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
-        self._encoders = self._wheel_angles()
-        self._odom_pose = (0.0, 0.0, 0.0)  # the odom frame starts where the robot starts
+        self._link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+        self._wheels = WheelOdometry(robot, self._wheel_angles(), self.rng, params.noise)
+        self._inertial = InertialUnit(robot, self.rng, bias_rng, params.noise)
         self._last_yaw = self.pose[2]
         self._start = self.pose
-        self._gyro_rate = 0.0
-        self._last_velocity = np.zeros(3)
 
     # -- truth -----------------------------------------------------------------------------------------------------
 
@@ -120,6 +123,11 @@ class Simulator:
         """True pose, in the frame that odometry starts in, and true twist: what drift-free odometry would say now."""
         x, y, yaw = self.pose
         return Odom.from_yaw(self.time_ns, *self.world_to_odom(x, y), wrap_angle(yaw - self._start[2]), *self.twist)
+
+    def supports(self) -> tuple[bool, ...]:
+        """Which wheels (left ones first) and casters touch the ground now."""
+        touching = set(self._data.contact.geom.ravel().tolist())
+        return tuple(geom in touching for geom in self._parts.support_geoms)
 
     def obstacles(self) -> Floats:
         """All cylinders now: x, y, radius. # (N, 3)"""
@@ -161,11 +169,14 @@ class Simulator:
     # -- time ------------------------------------------------------------------------------------------------------
 
     def send(self, command: Command) -> None:
-        """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` later."""
-        delay_ns = ns(self.robot.actuation.action_delay_s + self.params.extra_delay_s)
-        at_ns = max(command.stamp_ns + delay_ns, self.time_ns)
+        """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` and jitter later."""
+        actuation, base = self.robot.actuation, self._base
+        delay_s = actuation.action_delay_s + self.params.extra_delay_s
+        if self.params.noise and actuation.delay_jitter_s > 0.0:
+            delay_s += float(self._link_rng.uniform(0.0, actuation.delay_jitter_s))
         if command.finite:
-            self._base.pending.append((at_ns, command.speed_mps, command.yaw_rate_radps))
+            base.newest_ns = max(command.stamp_ns + ns(delay_s), self.time_ns, base.newest_ns)
+            base.pending.append((base.newest_ns, command.speed_mps, command.yaw_rate_radps))
 
     def advance(self, to_ns: int) -> list[Sample]:
         """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
@@ -261,36 +272,16 @@ class Simulator:
         return [float(angle) for angle in self._data.qpos[self._wheel_positions]]
 
     def _measure_odom(self) -> Odom:
-        yaw = self.pose[2]
-        period_s = self._odom.period_ns / NS
         if not self.params.wheel_odometry:
             return self.true_odom()
-        tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
-        angles = [math.floor(angle / tick) * tick for angle in self._wheel_angles()]
-        turned = sum(now - before for now, before in zip(angles, self._encoders, strict=True)) / len(angles)
-        forward_m = self.robot.base.wheel_radius_m * turned
-        self._encoders = angles
-        turn = wrap_angle(yaw - self._last_yaw)
+        yaw, elapsed_s = self.pose[2], self._wheels.elapsed_s(self.time_ns)
+        turn = wrap_angle(yaw - self._last_yaw) + self._inertial.turn_error_rad(self.time_ns, elapsed_s)
         self._last_yaw = yaw
-        if self.params.noise:
-            turn += self.rng.normal(0.0, self.robot.imu.gyro_noise_radps) * period_s
-        self._odom_pose = move_along_arc(*self._odom_pose, forward_m, turn)
-        return Odom.from_yaw(self.time_ns, *self._odom_pose, forward_m / period_s, turn / period_s)
+        return self._wheels.measure(self.time_ns, self._wheel_angles(), turn)
 
     def _measure_imu(self) -> Imu:
-        imu, yaw = self.robot.imu, self.pose[2]
-        velocity = np.array(self._data.qvel[:3])
-        accel = (velocity - self._last_velocity) * imu.rate_hz
-        self._last_velocity = velocity
-        forward = accel[0] * math.cos(yaw) + accel[1] * math.sin(yaw)
-        left = -accel[0] * math.sin(yaw) + accel[1] * math.cos(yaw)
-        noise = self.rng.normal(0.0, 1.0, 3) if self.params.noise else np.zeros(3)
-        return Imu(
-            self.time_ns,
-            float(self._data.qvel[5] + imu.gyro_noise_radps * noise[0]),
-            float(forward + imu.accel_noise_mps2 * noise[1]),
-            float(left + imu.accel_noise_mps2 * noise[2]),
-        )
+        velocity = self._data.qvel
+        return self._inertial.measure(self.time_ns, np.array(velocity[:3]), self.pose[2], float(velocity[5]))
 
 
 def _from_frame(pose: tuple[float, float, float], x_m: float, y_m: float) -> tuple[float, float]:

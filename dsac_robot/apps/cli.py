@@ -23,6 +23,7 @@ COMMANDS = (
     "demo_cmd",
     "report_cmd",
     "replay_cmd",
+    "robot_cmd",
 )
 
 
