@@ -54,10 +54,17 @@ class _Watchdog:
 
 
 class Simulator:
-    """One robot in one world."""
+    """One robot in one world.
 
-    def __init__(self, robot: Robot, world: World, seed: int, params: SimParams = SimParams()) -> None:
+    ``robot`` is the machine as it truly is. ``nominal`` is the description that its own controller goes by (None: the
+    same): wheel radius and effective track that turn commands into wheel speeds, and wheel turns into odometry.
+    """
+
+    def __init__(
+        self, robot: Robot, world: World, seed: int, params: SimParams = SimParams(), nominal: Robot | None = None
+    ) -> None:
         self.robot, self.world, self.params = robot, world, params
+        self.nominal = nominal or robot
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
@@ -210,7 +217,7 @@ class Simulator:
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
+        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
         half = self._parts.model.nu // 2
         self._data.ctrl[:half], self._data.ctrl[half:] = left, right
 
@@ -268,7 +275,7 @@ class Simulator:
         tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
         angles = [math.floor(angle / tick) * tick for angle in self._wheel_angles()]
         turned = sum(now - before for now, before in zip(angles, self._encoders, strict=True)) / len(angles)
-        forward_m = self.robot.base.wheel_radius_m * turned
+        forward_m = self.nominal.base.wheel_radius_m * turned  # a worn wheel is not known to be worn
         self._encoders = angles
         turn = wrap_angle(yaw - self._last_yaw)
         self._last_yaw = yaw
