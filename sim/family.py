@@ -1,7 +1,8 @@
 """MDP families: one task on many robots that differ in what nobody knows exactly (load, floor, latency, noise, wear).
 
 A family is a file in ``config/families/``: a nominal robot, and for each parameter that varies the range of its true
-value. Policy, monitor, guard and the base's controller keep the nominal description; only the simulated machine changes.
+value. Policy, monitor, guard and the base's controller keep the nominal description: only the simulated machine
+changes.
 """
 
 from __future__ import annotations
@@ -157,7 +158,9 @@ def load_family(name_or_path: str | Path) -> Family:
         raise ParameterError(f"{path.name}: robot = {content.get('robot')!r} must be a robot's name or .yaml file")
     spans = content.get("ranges")
     if not isinstance(spans, dict) or not spans:
-        raise ParameterError(f"{path.name}: ranges = {spans!r} must be a section with a range for at least one parameter")
+        raise ParameterError(
+            f"{path.name}: ranges = {spans!r} must be a section with a range for at least one parameter"
+        )
     nominal = load_robot(content["robot"])
     ranges = {str(key): _read_range(path.name, str(key), span, nominal) for key, span in spans.items()}
     return Family(path.stem, str(content.get("about", "")), nominal, ranges)

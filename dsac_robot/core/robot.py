@@ -29,7 +29,7 @@ class Base:
     wheelbase_m: float = param(0.0, unit="m", low=0.0, high=3.0, help="front to rear axle, skid steer only")
     track_multiplier: float = param(1.0, unit="", low=0.5, high=4.0, help="effective over geometric track when turning")
     friction: float = param(0.8, unit="", low=0.05, high=2.0, help="Coulomb coefficient, tyre on floor")
-    payload_kg: float = param(0.0, unit="kg", low=0.0, high=1000.0, help="load on the middle of the deck, above mass_kg")
+    payload_kg: float = param(0.0, unit="kg", low=0.0, high=1000.0, help="load on the deck, beside mass_kg")
 
 
 @dataclass(frozen=True)
