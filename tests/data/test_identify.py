@@ -29,6 +29,7 @@ class Truth:
     radius_factor: float = 0.96
     track_factor: float = 1.07  # over what the controller counts with
     gyro_bias_radps: float = 0.004
+    gyro_noise_radps: float = 2e-3
     imu: bool = True
 
 
@@ -73,7 +74,7 @@ def record(sent: np.ndarray, truth: Truth = Truth(), seed: int = 0, pillars: np.
         )
         if truth.imu:
             for j in (k - 10, k):
-                measured = yaw_rates[j] + truth.gyro_bias_radps + rng.normal(0.0, 2e-3)
+                measured = yaw_rates[j] + truth.gyro_bias_radps + rng.normal(0.0, truth.gyro_noise_radps)
                 imus.append(Imu(ns(j * FINE_S), float(measured), 0.0, 0.0))
         if pillars is not None and k % 100 == 0:
             pose = (*(truth.radius_factor * xy[k]), yaw[k])
@@ -116,7 +117,7 @@ def test_delay_lag_radius_and_track_of_a_drive_are_recovered_within_their_interv
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    truth = Truth(0.07, 0.11, 1.0, 1.07)
+    truth = Truth(0.07, 0.11, 1.0, 1.07, gyro_noise_radps=0.03)
     hits, count = np.zeros(3), 20
     for seed in range(count):
         recording = record(steps(40.0, seed), truth, seed)
@@ -213,7 +214,6 @@ def test_no_commands_are_refused_with_what_to_record() -> None:
 def test_a_step_gives_the_closed_form_of_a_first_order_lag() -> None:
     times = np.arange(0.0, 60.0, 0.02)
     sent = np.where(times % 4.0 < 2.0, 1.0, 0.0)
-    moved = np.diff(np.cumsum(np.concatenate([[0.0], np.full(len(times) - 1, 0.0)])))
     late = times - 0.1
     position = np.zeros_like(times)
     rate, now = 0.0, 0.0
