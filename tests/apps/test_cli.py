@@ -8,7 +8,21 @@ import pytest
 
 from dsac_robot.apps.cli import main, parser
 
-COMMANDS = ("train", "export", "bundle", "keys", "barn", "bag", "dataset", "offline", "up", "demo", "report")
+COMMANDS = (
+    "train",
+    "export",
+    "bundle",
+    "keys",
+    "barn",
+    "bag",
+    "dataset",
+    "offline",
+    "up",
+    "demo",
+    "report",
+    "eval",
+    "identify",
+)
 HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
 
 
