@@ -16,40 +16,48 @@ FAMILY = load_family("jackal_wide")
 STATIC = guard_params("static")
 
 
-def episodes_of(scores: np.ndarray) -> list[Episode]:
-    """Episodes of these scores; 0 is a contact. # (episodes, instances)"""
+def episodes_of(paces: np.ndarray) -> list[Episode]:
+    """Episodes of these paces; 0 is a contact at speed. # (episodes, instances)"""
     return [
-        Episode(i, k, "success" if score else "contact", float(score), 10.0, 2.0, False, 0, 0)
-        for k, row in enumerate(scores)
-        for i, score in enumerate(row)
+        Episode(i, k, "success" if pace else "contact", min(pace, 0.5), float(pace), 10.0, not pace, 0, 0)
+        for k, row in enumerate(paces)
+        for i, pace in enumerate(row)
     ]
 
 
 def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_quarter() -> None:
-    scores = np.array([[0.5, 0.0], [0.3, 0.2]])
-    figures = {figure.name: figure.value for figure in summary(episodes_of(scores), ["a", "b"]).figures}
-    assert figures["score_iqm"] == pytest.approx(0.25)
-    assert figures["score_mean"] == pytest.approx(0.25)
+    paces = np.array([[0.5, 0.0], [0.3, 0.2]])
+    figures = {figure.name: figure.value for figure in summary(episodes_of(paces), ["a", "b"], [True, True]).figures}
+    assert figures["pace_iqm"] == pytest.approx(0.25)
+    assert figures["pace_mean"] == pytest.approx(0.25)
     assert figures["success_rate"] == figures["success_rate_low"] + 0.25  # b's two episodes are one of each
     assert figures["collision_rate"] == 0.25
-    assert figures["score_iqm_low"] <= 0.25 <= figures["score_iqm_high"]
+    assert figures["pace_iqm_low"] <= 0.25 <= figures["pace_iqm_high"]
 
 
 def test_the_worst_instance_is_named_and_the_nominal_one_reported() -> None:
-    scores = np.tile([0.4, 0.1, 0.5], (5, 1))
-    found = summary(episodes_of(scores), ["nominal", "corner 1", "inside 1"])
+    paces = np.tile([0.4, 0.1, 0.5], (5, 1))
+    found = summary(episodes_of(paces), ["nominal", "corner 1", "inside 1"], [True] * 3)
     figures = {figure.name: figure.value for figure in found.figures}
     assert found.worst == "corner 1"
-    assert figures["worst_score_mean"] == pytest.approx(0.1)
-    assert figures["nominal_score_mean"] == pytest.approx(0.4)
+    assert figures["worst_pace_mean"] == pytest.approx(0.1)
+    assert figures["nominal_pace_mean"] == pytest.approx(0.4)
 
 
-def test_the_performance_profile_is_the_share_of_episodes_above_each_score() -> None:
+def test_contacts_that_the_guard_should_have_prevented_are_counted_apart() -> None:
+    paces = np.array([[0.5, 0.0, 0.0], [0.5, 0.0, 0.4]])
+    found = summary(episodes_of(paces), ["nominal", "corner 1", "corner 2"], [True, False, True])
+    figures = {figure.name: figure.value for figure in found.figures}
+    assert figures["caused_contacts"] == 3
+    assert figures["caused_contacts_guard_covers"] == 1
+
+
+def test_the_performance_profile_is_the_share_of_episodes_above_each_pace() -> None:
     rng = np.random.default_rng(0)
-    scores = rng.uniform(0.0, 0.5, (10, 4))
-    profile = summary(episodes_of(scores), list("abcd")).profile
-    for threshold, share, low, high in zip(*(profile[key] for key in ("score", "share", "low", "high")), strict=True):
-        assert share == pytest.approx(np.mean(scores > threshold))
+    paces = rng.uniform(0.0, 0.5, (10, 4))
+    profile = summary(episodes_of(paces), list("abcd"), [True] * 4).profile
+    for threshold, share, low, high in zip(*(profile[key] for key in ("pace", "share", "low", "high")), strict=True):
+        assert share == pytest.approx(np.mean(paces > threshold))
         assert low <= share <= high
 
 
@@ -60,7 +68,7 @@ def test_a_machine_that_breaks_what_the_guard_assumes_is_marked() -> None:
     said = beyond_guard(slippery, FAMILY, STATIC)
     assert len(said) == 2
     assert "4.4 m/s^2" in said[0]
-    assert "reaction_s" in said[1]
+    assert "guard counts on 0.160" in said[1]
     assert beyond_guard(slippery, FAMILY, None) == []
 
 
