@@ -5,9 +5,10 @@ What can be known from what:
 - delay and motor lag: from cmd_vel against odometry's speed.
 - wheel radius: never from commands and odometry alone, since the base drives and measures by the same assumed radius.
   From lidar scans of straight stretches (as true as the lidar's own scale), or from a distance measured by tape.
-- effective track: from the commanded yaw rate against the gyro's (imu topic; else odometry's heading, which then must
-  come from a gyro and not from the wheels). A worn wheel slows turns as a wider track does: the wheel radius found, or
-  else the file's, is taken into account.
+- effective track: from the commanded yaw rate against the gyro's (imu topic). Without it, against odometry's heading,
+  put right by what the scans say of it, for a heading that comes from the wheels errs as the track does; without scans
+  either, the heading is believed and the note says so. A worn wheel slows turns as a wider track does: the wheel radius
+  found, or else the file's, is taken into account.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ TIME_FLOOR_S = 0.005  # a base's own control period is not modelled: no time is 
 FACTOR_FLOOR = 0.002  # nor any length ratio better than this
 TIME_WIDEST_S, FACTOR_WIDEST = 0.03, 0.03  # half an interval above which a parameter counts as not identified
 TAPE_M = 0.01  # what a distance measured by tape may be off
+ONE = Estimate(1.0, 1.0, 1.0)
 STRAIGHT_MIN = 0.98  # of the odometer's path, as the crow flies, where a distance was measured
 
 
@@ -106,8 +108,8 @@ def identify(recording: Recording, robot: Robot, distance_m: float | None = None
     note = "" if speed else f"from turning: {no_speed}" if yaw else no_speed
     stated_radius = base.wheel_radius_m
     found_radius = None if radius is None else _scaled(radius, stated_radius)
-    track, track_note = _track(robot, speed, yaw, radius)
-    gyro = "" if recording.imus else "heading from odom, taken to be a gyro's; "
+    heading, heading_note = _heading(recording, scans)
+    track, track_note = _track(robot, speed, yaw, radius, heading)
     findings = (
         _judged("actuation.action_delay_s", "s", actuation.action_delay_s, delay, TIME_WIDEST_S, note),
         _judged("actuation.motor_time_constant_s", "s", actuation.motor_time_constant_s, lag, TIME_WIDEST_S, note),
@@ -118,7 +120,7 @@ def identify(recording: Recording, robot: Robot, distance_m: float | None = None
             base.track_multiplier,
             track,
             FACTOR_WIDEST * base.track_multiplier,
-            gyro + track_note if track else no_yaw,
+            heading_note + track_note if track else no_yaw,
         ),
     )
     return Identification(findings, speed, yaw, scans)
@@ -217,16 +219,24 @@ def _by_tape(odoms: Sequence[Odom], distance_m: float) -> Estimate:
     return _widened(Estimate(distance_m / net, (distance_m - TAPE_M) / net, (distance_m + TAPE_M) / net))
 
 
+def _heading(recording: Recording, scans: ScanDistances | None) -> tuple[Estimate, str]:
+    """True turn over the turn that was measured, and a note on it."""
+    if len(recording.imus) > 1:
+        return ONE, ""
+    if scans is None or scans.turn_factor is None:
+        return ONE, "heading from odom, taken to be a gyro's; "
+    return scans.turn_factor, f"heading from odom, {scans.turn_factor.value:.3f} times as scans say; "
+
+
 def _track(
-    robot: Robot, speed: LagFit | None, yaw: LagFit | None, radius: Estimate | None
+    robot: Robot, speed: LagFit | None, yaw: LagFit | None, radius: Estimate | None, heading: Estimate
 ) -> tuple[Estimate | None, str]:
     """The track multiplier with which commanded yaw rates would come true."""
     if yaw is None:
         return None, ""
-    one = Estimate(1.0, 1.0, 1.0)
-    wheels, answer, size = speed.gain if speed else one, yaw.gain, radius or one
-    factor = size.value * wheels.value / answer.value
-    spread = math.sqrt(sum((part.half_width / part.value) ** 2 for part in (size, wheels, answer)))
+    wheels, answer, size = speed.gain if speed else ONE, yaw.gain, radius or ONE
+    factor = size.value * wheels.value / (answer.value * heading.value)
+    spread = math.sqrt(sum((part.half_width / part.value) ** 2 for part in (size, wheels, answer, heading)))
     note = "with the wheel radius found" if radius else "if the file's wheel radius is true"
     found = Estimate(factor, factor * (1.0 - spread), factor * (1.0 + spread))
     return _scaled(_widened(found), robot.base.track_multiplier), note

@@ -20,9 +20,11 @@ from dsac_robot.core.values import NS, Floats, Odom, Scan
 from dsac_robot.data.identify_motion import Estimate, NotExcitedError, bootstrap, estimate
 
 PAIR_M = 0.5  # of odometer between the scans of a pair
-PAIR_TURN_RAD_MAX = 0.3
+PAIR_TURN_RAD_MAX = 0.6
 PAIR_S_MAX = 4.0
 PAIRS_MIN, PAIRS_MAX = 10, 120
+AGREE_MIN = 0.75  # of the registered pairs
+TURNS_RAD_MIN = 1.0  # of all pairs together, for what scans say of odometry's heading
 SMOOTH_M = 0.12
 LINE_MAX = 0.3  # across over along: flatter neighbourhoods count as lines
 QUERIES = 240
@@ -38,6 +40,7 @@ class ScanDistances:
 
     factor: Estimate
     slip_s: Estimate  # the robot comes so much farther (less, if negative) than its wheels for each m/s it speeds up
+    turn_factor: Estimate | None  # true turn over that of odometry's heading; None where the pairs hardly turn
     odometer_m: Floats  # (P,)
     scans_m: Floats  # (P,) without that slip
     rejected: int
@@ -64,32 +67,49 @@ def scan_distances(scans: Sequence[Scan], odoms: Sequence[Odom], lidar: Lidar) -
             f"{PAIRS_MIN}: record straight stretches with the scan topic, or give --distance"
         )
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, PAIRS_MAX).astype(int))]
+    rows = _registered(chosen, odoms, lidar)
+    if len(rows) < PAIRS_MIN:
+        raise NotExcitedError(
+            f"wheel radius: in {len(rows)} of {len(chosen)} stretches the scans fix how far it went, it takes "
+            f"{PAIRS_MIN}: drive where something stands ahead or behind (no bare corridor), or give --distance"
+        )
+    columns = rows[:, :2]
+    keep = _without_outliers(rows[:, 2] - columns @ np.linalg.lstsq(columns, rows[:, 2], rcond=None)[0])
+    if keep.mean() < AGREE_MIN:
+        raise NotExcitedError(
+            f"wheel radius: {np.sum(~keep)} of {len(rows)} stretches contradict the others: do many equal things "
+            "stand in a row, or people walk about? Drive elsewhere, or give --distance"
+        )
+    rows = rows[keep]
+    columns, by_scans, turns, scan_turns = rows[:, :2], rows[:, 2], rows[:, 3], rows[:, 4]
+    linear = np.linalg.lstsq(columns, by_scans, rcond=None)[0]
+    pair = np.arange(len(rows))
+    draws = bootstrap(columns, by_scans - columns @ linear, pair)
+    factor, slip = (estimate(value, draws[:, i]) for i, value in enumerate(linear))
+    turn_factor = None
+    if float(np.abs(turns).sum()) > TURNS_RAD_MIN:
+        scale = float(turns @ scan_turns / (turns @ turns))
+        turn_factor = estimate(scale, bootstrap(turns[:, None], scan_turns - scale * turns, pair)[:, 0])
+    without_slip = by_scans - slip.value * columns[:, 1]
+    return ScanDistances(factor, slip, turn_factor, columns[:, 0], without_slip, len(chosen) - len(rows))
+
+
+def _registered(pairs: Sequence[tuple[Scan, Scan, Floats]], odoms: Sequence[Odom], lidar: Lidar) -> Floats:
+    """Of each pair whose scans fix it: distance by odometer, speed gained on the way, distance by scans, turn by
+    odometry, turn by scans. # (P, 5)"""
     clouds: dict[int, _Cloud] = {}
     times, speeds = _seconds(odoms), np.array([odom.speed_mps for odom in odoms])
-    said, told, gained = [], [], []
-    for first, second, guess in chosen:
+    rows = []
+    for first, second, guess in pairs:
         for scan in (first, second):
             if scan.stamp_ns not in clouds:
                 clouds[scan.stamp_ns] = _cloud(scan, lidar)
-        distance = _register(clouds[first.stamp_ns], clouds[second.stamp_ns], guess)
-        if distance is not None:
-            told.append(math.hypot(guess[0], guess[1]))
-            said.append(distance)
+        motion = _register(clouds[first.stamp_ns], clouds[second.stamp_ns], guess)
+        if motion is not None:
             before, after = np.interp(_seconds((first, second)), times, speeds)
-            gained.append(math.copysign(1.0, guess[0]) * (after - before))
-    if len(said) < PAIRS_MIN:
-        raise NotExcitedError(
-            f"wheel radius: in {len(said)} of {len(chosen)} stretches the scans fix how far it went, it takes "
-            f"{PAIRS_MIN}: drive where something stands ahead or behind (no bare corridor), or give --distance"
-        )
-    odometer, by_scans = np.array(told), np.array(said)
-    columns = np.stack([odometer, gained], axis=1)
-    keep = _without_outliers(by_scans - columns @ np.linalg.lstsq(columns, by_scans, rcond=None)[0])
-    odometer, by_scans, columns = odometer[keep], by_scans[keep], columns[keep]
-    linear = np.linalg.lstsq(columns, by_scans, rcond=None)[0]
-    draws = bootstrap(columns, by_scans - columns @ linear, np.arange(len(odometer)))
-    factor, slip = (estimate(value, draws[:, i]) for i, value in enumerate(linear))
-    return ScanDistances(factor, slip, odometer, by_scans - slip.value * columns[:, 1], len(chosen) - len(odometer))
+            gained = math.copysign(1.0, guess[0]) * (after - before)
+            rows.append((math.hypot(guess[0], guess[1]), gained, motion[0], guess[2], motion[1]))
+    return np.array(rows, np.float64).reshape(-1, 5)
 
 
 def _seconds(samples: Sequence[Scan | Odom]) -> Floats:
@@ -148,8 +168,8 @@ def _cloud(scan: Scan, lidar: Lidar) -> _Cloud:
     return _Cloud(np.stack([mean_x, mean_y], axis=1)[line], normals[line])
 
 
-def _register(first: _Cloud, second: _Cloud, guess: Floats) -> float | None:
-    """Distance between the poses of two scans along the odometer's direction; None where they do not fix it."""
+def _register(first: _Cloud, second: _Cloud, guess: Floats) -> tuple[float, float] | None:
+    """Distance between the poses of two scans along the odometer's direction, and turn; None if not fixed."""
     if min(len(first.points_m), len(second.points_m)) < 30:
         return None
     pick = np.unique(np.linspace(0, len(second.points_m) - 1, QUERIES).astype(int))
@@ -187,4 +207,4 @@ def _register(first: _Cloud, second: _Cloud, guess: Floats) -> float | None:
     direction = np.array([guess[0], guess[1], 0.0]) / math.hypot(guess[0], guess[1])
     smoothed_over = 10.0  # neighbouring smoothed points say nearly the same
     std_m = math.sqrt(smoothed_over * noise * float(direction @ np.linalg.solve(information, direction)))
-    return float(x * direction[0] + y * direction[1]) if std_m < STD_M_MAX else None
+    return (float(x * direction[0] + y * direction[1]), turn) if std_m < STD_M_MAX else None

@@ -28,11 +28,11 @@ PERIOD_S = 0.02
 
 
 def hall() -> World:
-    """A round hall with pillars."""
-    rng = np.random.default_rng(5)
-    wall = [(6.0 * math.cos(a), 6.0 * math.sin(a), 0.1) for a in np.linspace(0.0, 2.0 * math.pi, 240)]
-    pillars = [(4.8 * math.cos(a), 4.8 * math.sin(a), rng.uniform(0.1, 0.3)) for a in rng.uniform(0.0, 6.28, 10)]
-    return World("hall", np.array(wall + pillars), (0.0, 0.0, 0.0), (9.0, 9.0), 1.0)
+    """A room of 12 m by 9 m with pillars along its walls."""
+    walls = [(x, y, 0.06) for x in np.arange(-6.0, 6.0, 0.1) for y in (-4.5, 4.5)]
+    walls += [(x, y, 0.06) for x in (-6.0, 6.0) for y in np.arange(-4.5, 4.5, 0.1)]
+    pillars = [(-4.5, -3.0, 0.3), (-4.6, 3.5, 0.2), (4.6, 3.0, 0.4), (5.0, -2.0, 0.15), (0.5, -4.0, 0.25)]
+    return World("hall", np.array(walls + pillars), (0.0, 0.0, 0.0), (9.0, 9.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def drive(bag: Path, seconds: float, moving: bool = True) -> Driven:
 
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory: pytest.TempPathFactory) -> Driven:
-    return drive(tmp_path_factory.mktemp("bags") / "drive", 75.0)
+    return drive(tmp_path_factory.mktemp("bags") / "drive", 60.0)
 
 
 def test_true_values_of_the_simulated_robot_are_recovered_and_written(driven: Driven, tmp_path: Path) -> None:
@@ -112,16 +112,12 @@ def test_true_values_of_the_simulated_robot_are_recovered_and_written(driven: Dr
     changed = [new for old, new in zip(before, after, strict=True) if old != new]
     assert 3 <= len(changed) <= 4
     assert all("# [identified from drive, 95 % in " in line for line in changed)
-
-
-def test_a_value_that_holds_is_left_as_it_is(driven: Driven, tmp_path: Path) -> None:
-    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
-    assert main(["identify", str(driven.bag), "--robot", "jackal", "--out", str(first)]) == 0
-    text = first.read_text(encoding="utf-8")
-    # delay and lag are not relative to the file, so the file that was written agrees with the bag
-    main(["identify", str(driven.bag), "--robot", str(first), "--out", str(second)])
-    kept = [line for line in second.read_text(encoding="utf-8").splitlines() if "action_delay_s" in line]
-    assert kept == [line for line in text.splitlines() if "action_delay_s" in line]
+    # delay and lag do not depend on what the file says: the file written agrees with the bag, and they are left alone
+    again = tmp_path / "again.yaml"
+    assert main(["identify", str(driven.bag), "--robot", str(out), "--out", str(again)]) == 0
+    lines = again.read_text(encoding="utf-8").splitlines()
+    for key in ("action_delay_s", "motor_time_constant_s"):
+        assert [line for line in lines if key in line] == [line for line in after if key in line]
 
 
 def test_a_robot_that_stood_still_is_refused_with_what_to_drive(
