@@ -21,7 +21,7 @@ interval (block bootstrap). What the bag does not excite is refused, with what t
   delay, lag    cmd_vel against odometry's speed: a drive with steps of the speed command, 16 s at least
   wheel radius  lidar scans of straight stretches, or --distance: commands and odometry share one assumed radius, and
                 cannot tell
-  track         commanded yaw rate against the gyro's (imu; else odometry's heading, which must then be a gyro's)
+  track         commanded yaw rate against the gyro's (imu; without it odometry's heading, put right by the scans)
 A parameter whose value in the file lies in its interval is kept as it is. --out writes the robot file with the others
 changed, each with "[identified from BAG, interval]"; all other lines stay. A bundle drives only the geometry that it
 was trained for: after a change of wheel radius or track, set the same numbers in the base's controller and train again.

@@ -73,7 +73,7 @@ class Identification:
 
 
 def read_recording(path: Path, namespace: str | None = None) -> Recording:
-    """The commands sent, odometry, gyro and scans of a bag. Raises BagError."""
+    """The commands sent, odometry, gyro and scans of a bag; what is not finite is left out. Raises BagError."""
     kept: dict[str, list[Command | Odom | Imu | Scan]] = {"cmd_vel": [], "odom": [], "imu": [], "scan": []}
     with BagReader(path, namespace) as reader:
         for logged in reader.values():
@@ -82,8 +82,8 @@ def read_recording(path: Path, namespace: str | None = None) -> Recording:
     rows = {topic: sorted(values, key=lambda value: value.stamp_ns) for topic, values in kept.items()}
     return Recording(
         tuple(v for v in rows["cmd_vel"] if isinstance(v, Command) and v.finite),
-        tuple(v for v in rows["odom"] if isinstance(v, Odom)),
-        tuple(v for v in rows["imu"] if isinstance(v, Imu)),
+        tuple(v for v in rows["odom"] if isinstance(v, Odom) and math.isfinite(v.x_m + v.y_m + v.qz + v.qw)),
+        tuple(v for v in rows["imu"] if isinstance(v, Imu) and math.isfinite(v.yaw_rate_radps)),
         tuple(v for v in rows["scan"] if isinstance(v, Scan)),
     )
 

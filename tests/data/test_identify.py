@@ -8,9 +8,10 @@ import pytest
 
 from dsac_robot.core.robot import Robot, load_robot
 from dsac_robot.core.values import Command, Imu, Odom, Scan, ns
-from dsac_robot.data.identify import Finding, Recording, identify
+from dsac_robot.data.identify import Finding, Recording, identify, read_recording
 from dsac_robot.data.identify_motion import Channel, NotExcitedError, fit_lag, usable_intervals
 from sim.lidar import cast, measure
+from tests.data.conftest import Written
 
 ROBOT = load_robot("jackal")
 DELAY, LAG = "actuation.action_delay_s", "actuation.motor_time_constant_s"
@@ -233,6 +234,19 @@ def test_odometry_that_is_set_anew_does_not_spoil_the_fit() -> None:
         dataclasses.replace(odom, x_m=odom.x_m + 5.0) if i > 1000 else odom for i, odom in enumerate(recording.odoms)
     )
     assert holds(found(dataclasses.replace(recording, odoms=moved))[LAG], 0.11)
+
+
+def test_a_bag_is_read_in_the_order_of_its_stamps_without_what_is_not_finite(bag_of: Written) -> None:
+    whole = record(steps(4.0))
+    broken = dataclasses.replace(whole.odoms[7], x_m=math.nan)
+    rows = [("odom", odom, odom.stamp_ns) for odom in reversed(whole.odoms)]
+    rows += [("cmd_vel", sent, sent.stamp_ns) for sent in whole.sent] + [
+        ("imu", imu, imu.stamp_ns) for imu in whole.imus
+    ]
+    read = read_recording(bag_of([*rows, ("odom", broken, 0), ("cmd_vel", Command(5, math.inf, 0.0), 5)]))
+    assert read.odoms == whole.odoms
+    assert read.sent == whole.sent
+    assert read.imus == whole.imus
 
 
 def test_no_commands_are_refused_with_what_to_record() -> None:
