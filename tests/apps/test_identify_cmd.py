@@ -78,7 +78,7 @@ def drive(bag: Path, seconds: float, moving: bool = True) -> Driven:
     write_bag(bag, rows)
     left, right, yaw = np.diff(np.unwrap(np.array(turns), axis=0, period=2.0 * math.pi)[::50], axis=0).T  # each second
     wheels_m = 0.5 * PLANT.base.wheel_radius_m * (right - left)
-    track_m = float(wheels_m @ yaw / (yaw @ yaw)) if moving else 0.0
+    track_m = float(wheels_m @ wheels_m / (wheels_m @ yaw)) if moving else 0.0  # best for yaw from wheels
     return Driven(bag, track_m / NOMINAL.base.track_m)
 
 
