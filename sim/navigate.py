@@ -8,7 +8,7 @@ sent follow it at the guard's rate within the robot's acceleration limits, as on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -18,9 +18,10 @@ from dsac_robot.core.action import ActionMap, slew
 from dsac_robot.core.history import History
 from dsac_robot.core.navigate import NavigateParams, Step, cost, goal_distance_m, reached, reward
 from dsac_robot.core.observation import ObservationBuilder, ObservationLayout, flatten
-from dsac_robot.core.params import param
+from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Contact, Floats32, Goal, Odom, Scan, ns
+from sim.family import load_family
 from sim.simulator import SimParams, Simulator
 from sim.worlds import World, pooled_clutter
 
@@ -35,6 +36,9 @@ class NavigateEnvParams:
     time_limit_s: float = param(40.0, unit="s", low=1.0, high=1000.0, help="an episode is truncated after this time")
     extra_delay_s_max: float = param(0.03, unit="s", low=0.0, high=0.3, help="more actuation delay, drawn per episode")
     noise: bool = param(True, unit="", help="sensor noise")
+    family: str = param(
+        "", unit="", help="each episode on a robot drawn from this family; empty: always the same robot"
+    )
     forward_only: bool = param(False, unit="", help="never reverse: a lidar of less than a full turn cannot see where")
 
 
@@ -58,6 +62,12 @@ class NavigateEnv(gymnasium.Env[Floats32, Floats32]):
         size = sum(int(np.prod(spec.shape)) for spec in self.builder.specs)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._family = load_family(params.family) if params.family else None
+        if self._family is not None and self._family.nominal != robot:
+            raise ParameterError(
+                f"family {params.family} is of robot {self._family.nominal.name!r}, the environment is of "
+                f"{robot.name!r}: name the same robot file in both"
+            )
         self._period_ns = ns(layout.control_period_s)
         self._command_ns = ns(COMMAND_PERIOD_S)
 
@@ -68,8 +78,14 @@ class NavigateEnv(gymnasium.Env[Floats32, Floats32]):
         super().reset(seed=seed)
         self.world = self.worlds(int(self.np_random.integers(2**31)))
         delay = float(self.np_random.uniform(0.0, self.params.extra_delay_s_max))
-        settings = SimParams(noise=self.params.noise, scan_period_s=self.layout.control_period_s, extra_delay_s=delay)
-        self.sim = Simulator(self.robot, self.world, int(self.np_random.integers(2**31)), settings)
+        plant, sim = self.robot, SimParams()
+        if self._family is not None:
+            member = self._family.draw(int(self.np_random.integers(2**31)))
+            plant, sim, delay = member.robot, member.sim, delay + member.sim.extra_delay_s
+        settings = replace(
+            sim, noise=self.params.noise, scan_period_s=self.layout.control_period_s, extra_delay_s=delay
+        )
+        self.sim = Simulator(plant, self.world, int(self.np_random.integers(2**31)), settings, nominal=self.robot)
         self.history = History()
         self._goal = Goal(0, *self.sim.world_to_odom(*self.world.goal_m))
         self.history.add(self._goal)

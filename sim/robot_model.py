@@ -136,6 +136,11 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[floa
     chassis.mass = body_mass
     com_z_m = base.com_z_m or max(base.wheel_radius_m, 0.35 * base.height_m)
     chassis.ipos = [base.com_x_m, centre[1], com_z_m]
+    if base.payload_kg > 0.0:  # on the deck, above the middle of the body
+        deck = chassis.add_body(name="payload", pos=[centre[0], centre[1], base.height_m])
+        side = 0.5 * float(min(high - low))  # of a cube
+        deck.mass, deck.inertia, deck.explicitinertial = base.payload_kg, [base.payload_kg / 6.0 * side**2] * 3, True
+        deck.ipos = [0.0, 0.0, 0.5 * side]
     sides = 2.0 * np.array(half)
     chassis.inertia = [
         body_mass / 12.0 * (sides[1] ** 2 + sides[2] ** 2),

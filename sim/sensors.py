@@ -65,18 +65,20 @@ class InertialUnit:
 class WheelOdometry:
     """Dead reckoning from encoder ticks, with the radius that the base believes, and the gyro's or the wheels' turn.
 
-    The frame starts where the robot starts. Without ``noise`` the believed radius is right and nothing is drawn; what
+    The frame starts where the robot starts. ``nominal`` is the description that the base goes by. Without ``noise`` the believed radius is right and nothing is drawn; what
     the tyres really slip and what the ticks round off stays.
     """
 
-    def __init__(self, robot: Robot, angles_rad: Sequence[float], rng: np.random.Generator, noise: bool) -> None:
-        self._robot, self._rng, self._noise = robot, rng, noise
+    def __init__(
+        self, robot: Robot, nominal: Robot, angles_rad: Sequence[float], rng: np.random.Generator, noise: bool
+    ) -> None:
+        self._robot, self._nominal, self._rng, self._noise = robot, nominal, rng, noise
         self._ticks, self._last_ns = self._count(angles_rad), 0
         self._pose = (0.0, 0.0, 0.0)
         odometry = robot.odometry
         errors = (odometry.radius_error_left, odometry.radius_error_right) if noise else (0.0, 0.0)
         self._metres_per_tick = np.array(
-            [2.0 * math.pi * robot.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors]
+            [2.0 * math.pi * nominal.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors]
         )
 
     def elapsed_s(self, time_ns: int) -> float:
@@ -91,7 +93,7 @@ class WheelOdometry:
         forward_m = float(0.5 * (left_m + right_m))
         turn_rad = gyro_turn_rad
         if self._robot.odometry.heading == "wheels":
-            turn_rad = float(right_m - left_m) / self._robot.effective_track_m
+            turn_rad = float(right_m - left_m) / self._nominal.effective_track_m
         slip = self._robot.odometry.slip_noise
         if self._noise and slip > 0.0:
             forward_m += float(self._rng.normal(0.0, slip)) * math.sqrt(abs(forward_m))

@@ -58,10 +58,17 @@ class _Watchdog:
 
 
 class Simulator:
-    """One robot in one world."""
+    """One robot in one world.
 
-    def __init__(self, robot: Robot, world: World, seed: int, params: SimParams = SimParams()) -> None:
+    ``robot`` is the machine as it truly is. ``nominal`` is the description that its own controller goes by (None: the
+    same): wheel radius and effective track that turn commands into wheel speeds, and wheel turns into odometry.
+    """
+
+    def __init__(
+        self, robot: Robot, world: World, seed: int, params: SimParams = SimParams(), nominal: Robot | None = None
+    ) -> None:
         self.robot, self.world, self.params = robot, world, params
+        self.nominal = nominal or robot
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
@@ -84,7 +91,7 @@ class Simulator:
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
         self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
         self._link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
-        self._wheels = WheelOdometry(robot, self._wheel_angles(), self.rng, params.noise)
+        self._wheels = WheelOdometry(robot, self.nominal, self._wheel_angles(), self.rng, params.noise)
         self._inertial = InertialUnit(robot, self.rng, bias_rng, params.noise)
         self._last_yaw = self.pose[2]
         self._start = self.pose
@@ -221,7 +228,7 @@ class Simulator:
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
+        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
         half = self._parts.model.nu // 2
         self._data.ctrl[:half], self._data.ctrl[half:] = left, right
 

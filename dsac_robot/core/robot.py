@@ -22,7 +22,7 @@ class Base:
     """Body and wheels."""
 
     drive: str = param(unit="", choices=("differential", "skid_steer"), help="how the base turns")
-    mass_kg: float = param(unit="kg", low=0.1, high=1000.0, help="whole robot, wheels included")
+    mass_kg: float = param(unit="kg", low=0.1, high=1000.0, help="whole robot, wheels included, empty")
     footprint_m: tuple[float, ...] = param(
         unit="m", low=-5.0, high=5.0, help="convex outline x0, y0, x1, y1, … counter-clockwise in the base frame"
     )
@@ -45,6 +45,7 @@ class Base:
         0.0, unit="m", low=0.0, high=3.0, help="its height; 0: 0.35 of height_m, or the wheels' centres if higher"
     )
     friction: float = param(0.8, unit="", low=0.05, high=2.0, help="Coulomb coefficient, tyre on floor")
+    payload_kg: float = param(0.0, unit="kg", low=0.0, high=1000.0, help="load on the deck, beside mass_kg")
 
 
 @dataclass(frozen=True)

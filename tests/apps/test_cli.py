@@ -8,7 +8,23 @@ import pytest
 
 from dsac_robot.apps.cli import main, parser
 
-COMMANDS = ("train", "export", "bundle", "keys", "barn", "bag", "dataset", "offline", "up", "demo", "report", "robot")
+COMMANDS = (
+    "train",
+    "export",
+    "bundle",
+    "keys",
+    "barn",
+    "bag",
+    "dataset",
+    "offline",
+    "up",
+    "demo",
+    "report",
+    "eval",
+    "identify",
+    "robot",
+    "replay",
+)
 HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
 
 

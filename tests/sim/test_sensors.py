@@ -165,7 +165,7 @@ def test_a_torque_limit_bounds_the_acceleration() -> None:
 
 def roll(robot: Robot, turns: tuple[float, float], noise: bool = True, seed: int = 0, steps: int = 100) -> Odom:
     """Odometry after the left and right wheels turned so far, evenly, at 50 Hz."""
-    wheels = WheelOdometry(robot, [0.0, 0.0], np.random.default_rng(seed), noise)
+    wheels = WheelOdometry(robot, robot, [0.0, 0.0], np.random.default_rng(seed), noise)
     told = None
     for k in range(1, steps + 1):
         angles = [2.0 * math.pi * turn * k / steps for turn in turns]
