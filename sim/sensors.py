@@ -65,8 +65,8 @@ class InertialUnit:
 class WheelOdometry:
     """Dead reckoning from encoder ticks, with the radius that the base believes, and the gyro's or the wheels' turn.
 
-    The frame starts where the robot starts. ``nominal`` is the description that the base goes by. Without ``noise`` the believed radius is right and nothing is drawn; what
-    the tyres really slip and what the ticks round off stays.
+    The frame starts where the robot starts. ``nominal`` is the description that the base goes by. Without ``noise`` the
+    believed radius is right and nothing is drawn; what the tyres really slip and what the ticks round off stays.
     """
 
     def __init__(
