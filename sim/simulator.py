@@ -19,6 +19,7 @@ from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
 from sim.lidar import cast, measure
 from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.wall_gap import WallGap
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
@@ -61,11 +62,13 @@ class Simulator:
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
-        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
+        self._wall_gap = WallGap(robot.footprint, world.walls_m)
+        self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
         self._spares: dict[int, tuple[float, float]] = {}
+        self._cylinders = self._all_cylinders()
         self.time_ns = 0
         self.touching = False
         self._clear_until_ns = 0  # nothing can be touched before
@@ -122,8 +125,9 @@ class Simulator:
         return Odom.from_yaw(self.time_ns, *self.world_to_odom(x, y), wrap_angle(yaw - self._start[2]), *self.twist)
 
     def obstacles(self) -> Floats:
-        """All cylinders now: x, y, radius. # (N, 3)"""
-        return self._cylinders
+        """All cylinders now, moving ones last: x, y, radius. # (N, 3)"""
+        self._place_movers()
+        return self._cylinders.copy()
 
     def place_obstacle(self, x_m: float, y_m: float) -> int:
         """Put a spare cylinder into the world; returns its number. Raises ValueError when all are in use."""
@@ -155,8 +159,19 @@ class Simulator:
         for i, mocap in enumerate(self._parts.spare_mocaps):
             x, y = self._spares.get(i, (0.0, 0.0))
             self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
-        extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
-        self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
+        self._cylinders = self._all_cylinders()
+
+    def _all_cylinders(self) -> Floats:
+        rows = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
+        rows += [(0.0, 0.0, mover.radius_m) for mover in self.world.movers]  # placed before each use
+        return np.concatenate([self.world.cylinders_m, np.array(rows, np.float64).reshape(-1, 3)])
+
+    def _place_movers(self) -> None:
+        """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
+        first = len(self._cylinders) - len(self.world.movers)
+        for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
+            position = mover.position_m(self.time_ns / NS)
+            self._cylinders[first + i, :2] = self._data.mocap_pos[mocap, :2] = position
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -181,6 +196,7 @@ class Simulator:
                 horizon = min(horizon, self._imu.next_ns)
             steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
             self._drive()
+            self._place_movers()
             if self._clear_until_ns < self.time_ns + steps * STEP_NS:
                 self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
             steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
@@ -223,10 +239,12 @@ class Simulator:
         c, s = math.cos(yaw), math.sin(yaw)
         dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
-        gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        gaps = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        gap = min(float(gaps.min(initial=10.0)), self._wall_gap(x, y, yaw))
         velocity = self._data.qvel
         fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S))))
+        fastest += self._mover_speed_mps
+        return max(0, min(CLEAR_STEPS_MAX, int(gap / (fastest * TIME_STEP_S))))
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -253,7 +271,8 @@ class Simulator:
         if self.time_ns >= self._scan.next_ns:
             self._scan.next_ns += self._scan.period_ns
             lidar = self.robot.lidar
-            distances = cast(lidar, self.pose, self._cylinders)
+            self._place_movers()
+            distances = cast(lidar, self.pose, self._cylinders, self.world.walls_m)
             ranges = measure(lidar, distances, self.rng, self.params.noise)
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 
