@@ -108,7 +108,7 @@ class WorldMix:
 def _pooled(kind: str, difficulty: tuple[float, ...], seed: int) -> World:
     if difficulty == (0.0, 1.0):  # the generator's own draw over the whole range
         return generate(kind, seed)
-    return generate(kind, seed, float(np.random.default_rng((seed, 7)).uniform(*difficulty)))
+    return generate(kind, seed, float(np.random.default_rng((seed, 7)).uniform(difficulty[0], difficulty[1])))
 
 
 def load_world(text: str) -> World:
