@@ -32,6 +32,13 @@ class NavigateEnvParams(TaskEnvParams):
         (0.0, 1.0), unit="", low=0.0, high=1.0, help="lowest and highest difficulty of the worlds"
     )
 
+    def __post_init__(self) -> None:
+        self.source()
+
+    def source(self) -> WorldMix:
+        """The generators that these parameters name; ParameterError where the difficulty is no range."""
+        return WorldMix(self.worlds, self.difficulty)
+
 
 class NavigateEnv(TaskEnv):
     """Observation: all terms as one vector, raw SI. Action: [-1, 1]^2. ``info["cost"]`` is the safety cost.
@@ -50,7 +57,7 @@ class NavigateEnv(TaskEnv):
     ) -> None:
         super().__init__(robot, layout, params)
         self.task, self.params = task, params
-        self.worlds = worlds or WorldMix(params.worlds, params.difficulty)
+        self.worlds = worlds or params.source()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

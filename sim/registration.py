@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
+from dsac_robot.core.observation import layout_for
 from dsac_robot.core.robot import Robot, load_robot
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def make_navigate(
     from sim.navigate import NavigateEnv, NavigateEnvParams
 
     chosen = load_robot(robot) if isinstance(robot, str) else robot
-    return NavigateEnv(chosen, task=task or NavigateParams(), params=params or NavigateEnvParams())
+    layout = layout_for("navigate", chosen)
+    return NavigateEnv(chosen, layout, task or NavigateParams(), params or NavigateEnvParams())
 
 
 def make_track(
@@ -56,4 +58,4 @@ def make_track(
     from sim.track import TrackEnv, TrackEnvParams
 
     chosen = load_robot(robot) if isinstance(robot, str) else robot
-    return TrackEnv(chosen, task=task or TrackParams(), params=params or TrackEnvParams())
+    return TrackEnv(chosen, layout_for("track", chosen), task or TrackParams(), params or TrackEnvParams())

@@ -6,12 +6,13 @@ One step is one control period (``sim.task_env``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dsac_robot.core.observation import TRACK_LAYOUT, ObservationLayout
+from dsac_robot.core.observation import LAYOUTS, ObservationLayout
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.path import path_errors
 from dsac_robot.core.robot import Robot
@@ -20,7 +21,9 @@ from dsac_robot.core.values import Command, Floats32, Odom, Plan, Scan
 from sim.task_env import TaskEnv, TaskEnvParams
 from sim.worlds_track import TrackScene, generate_track
 
+SceneSource = Callable[[int], TrackScene]
 SPEED_SHARE_MAX = 0.9  # the reference is never faster than this share of what the robot can
+SCENE_S_MIN = 20.0  # in less there is no room for an encounter
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class TrackEnvParams(TaskEnvParams):
     """What the environment adds to the task."""
 
     reference_mps: tuple[float, ...] = param(
-        (0.2, 0.4), unit="m/s", low=0.02, high=10.0, help="lowest and highest reference speed; the paper's is 0.3"
+        (0.2, 0.4), unit="m/s", low=0.1, high=10.0, help="lowest and highest reference speed; the paper's is 0.3"
     )
     difficulty: tuple[float, ...] = param(
         (0.0, 1.0), unit="", low=0.0, high=1.0, help="lowest and highest difficulty of the scenes"
@@ -45,35 +48,37 @@ class TrackEnv(TaskEnv):
     """Observation: all terms as one vector, raw SI. Action: [-1, 1]^2. ``info["cost"]`` is the safety cost.
 
     At the end of an episode ``info["outcome"]`` is "success" (the time is up, on the path), "contact" or "off_path".
+    ``scenes`` gives a scene for a seed, instead of the generator that ``params`` sets.
     """
 
     def __init__(
         self,
         robot: Robot,
-        layout: ObservationLayout = TRACK_LAYOUT,
+        layout: ObservationLayout = LAYOUTS["track"],
         task: TrackParams = TrackParams(),
         params: TrackEnvParams = TrackEnvParams(),
+        scenes: SceneSource | None = None,
     ) -> None:
         super().__init__(robot, layout, params)
-        self.task, self.params = task, params
+        self.task, self.params, self.scenes = task, params, scenes
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats32, dict[str, Any]]:
         """Start in a new scene. The scene and all noise come from the seeded generator."""
         super().reset(seed=seed)
-        self.scene = self._draw_scene()
+        draw = int(self.np_random.integers(2**31))
+        self.scene = self.scenes(draw) if self.scenes else self._generate(draw)
         self._enter(self.scene.world)
         points = np.array([self.sim.world_to_odom(x, y) for x, y in self.scene.path_m.tolist()])
         self._plan = Plan(0, points, self.scene.speed_mps)
         return self._begin(self._plan), {}
 
-    def _draw_scene(self) -> TrackScene:
+    def _generate(self, seed: int) -> TrackScene:
         fastest = SPEED_SHARE_MAX * self.robot.limits.speed_mps_max
         low, high = (min(speed, fastest) for speed in self.params.reference_mps)
         speed, level = self.np_random.uniform(low, high), self.np_random.uniform(*self.params.difficulty)
-        seed = int(self.np_random.integers(2**31))
-        return generate_track(seed, float(speed), self.params.time_limit_s, float(level))
+        return generate_track(seed, float(speed), max(self.params.time_limit_s, SCENE_S_MIN), float(level))
 
     def step(self, action: Floats32) -> tuple[Floats32, float, bool, bool, dict[str, Any]]:
         """Run one control period. ``action`` outside [-1, 1] is clipped; a NaN raises ValueError."""

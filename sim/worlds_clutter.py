@@ -28,9 +28,7 @@ class ClutterParams:
     inflation_m: float = 0.32  # a path must exist for a disc of this radius plus a cylinder's
 
 
-def generate_clutter(
-    seed: int, params: ClutterParams = ClutterParams(), difficulty: float | None = None
-) -> World:
+def generate_clutter(seed: int, params: ClutterParams = ClutterParams(), difficulty: float | None = None) -> World:
     """A solvable world: walls left, right and behind, clutter ahead, the goal 10 m in front of the start.
 
     Solvable by construction: a path of a disc of ``inflation_m`` is searched on the grid, and worlds without one are
@@ -58,9 +56,7 @@ def generate_clutter(
         fill = None if fill is None else 0.97 * fill
 
 
-def _automaton(
-    rng: np.random.Generator, params: ClutterParams, fill: float | None
-) -> npt.NDArray[np.bool_]:
+def _automaton(rng: np.random.Generator, params: ClutterParams, fill: float | None) -> npt.NDArray[np.bool_]:
     start = rng.random((params.field_rows, params.columns))
     field = start < (rng.uniform(*params.fill) if fill is None else fill)
     for _ in range(int(rng.integers(params.smoothing[0], params.smoothing[1] + 1))):

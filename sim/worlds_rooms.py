@@ -6,6 +6,7 @@ anywhere on the way.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -127,9 +128,11 @@ def _walls_along(middle: Floats, width_m: float) -> list[Wall]:
     aside = 0.5 * (width_m + THICKNESS_M)
     sides = [middle + sign * aside * mitre for sign in (1.0, -1.0)]
     walls = [
-        wall_between(_point(a - 0.5 * THICKNESS_M * _unit(b - a)), _point(b + 0.5 * THICKNESS_M * _unit(b - a)), THICKNESS_M)
+        wall_between(
+            _point(a - 0.5 * THICKNESS_M * _unit(b - a)), _point(b + 0.5 * THICKNESS_M * _unit(b - a)), THICKNESS_M
+        )
         for side in sides
-        for a, b in zip(side[:-1], side[1:], strict=True)
+        for a, b in itertools.pairwise(side)
     ]
     return [*walls, *(wall_between(_point(sides[0][end]), _point(sides[1][end]), THICKNESS_M) for end in (0, -1))]
 

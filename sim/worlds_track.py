@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.values import Floats
-from sim.worlds_base import Mover, Pose, World, box_outline
+from sim.worlds_base import Mover, Pose, World, WorldError, box_outline
 from sim.worlds_plan import arrival_s, inflated_grid
 from sim.worlds_rooms import THICKNESS_M, as_discs, as_walls
 
@@ -52,12 +52,13 @@ def generate_track(
 
     ``difficulty`` in [0, 1] makes the path sway and the obstacle fast; None: the seed draws it. Solvable by
     construction: a disc that knows the obstacle's way gets to where the reference is at the end, at 1.5 times the
-    reference speed at most, around the obstacle; scenes without such a way are drawn again.
+    reference speed at most, around the obstacle; scenes without such a way are drawn again. Raises WorldError where no
+    scene of 100 has one: the way, speed times duration, is too short.
     """
     rng = np.random.default_rng((seed, 8))
     level = float(rng.uniform()) if difficulty is None else difficulty
     way_m = speed_mps * duration_s
-    while True:
+    for _ in range(100):
         path = _path(rng, way_m + BEYOND_M, params.sway_m[0] + level * (params.sway_m[1] - params.sway_m[0]))
         walls = as_walls(box_outline((-3.0, -HALF_WIDTH_M), (path[-1, 0] + 3.0, HALF_WIDTH_M), THICKNESS_M))
         posts = _posts(rng, path, params)
@@ -66,13 +67,20 @@ def generate_track(
         heading = math.atan2(*(path[1] - path[0])[::-1])
         aside = float(rng.uniform(-params.offset_m, params.offset_m))
         yaw = heading + float(rng.uniform(-params.offset_rad, params.offset_rad))
-        start: Pose = (float(path[0, 0] - aside * math.sin(heading)), float(path[0, 1] + aside * math.cos(heading)), yaw)
+        start: Pose = (
+            float(path[0, 0] - aside * math.sin(heading)),
+            float(path[0, 1] + aside * math.cos(heading)),
+            yaw,
+        )
         x, y = path[min(round(way_m / SPACING_M), len(path) - 1)]
         goal = float(x), float(y)
         clearance = ROBOT_DISC_M + SEARCH_MARGIN_M
         grid = inflated_grid(posts, walls, (start[:2], goal), clearance)
         if arrival_s(grid, (mover,), start[:2], goal, clearance, 1.5 * speed_mps, 1.5 * duration_s) is not None:
             return TrackScene(World(f"track_{seed}", posts, start, goal, way_m, walls, (mover,)), path, speed_mps)
+    raise WorldError(
+        f"track: no scene of {speed_mps:.3g} m/s for {duration_s:.3g} s can be solved: its way is short"
+    )
 
 
 def _path(rng: np.random.Generator, length_m: float, sway_m: float) -> Floats:

@@ -7,8 +7,9 @@ build through this module, so that the same samples give the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -44,9 +45,23 @@ class ObservationLayout:
     sectors: int = 36
 
 
-# For task ``track``. The obstacle is seen by the lidar, in several frames, and not given as a state (as the paper's
+# By task. In ``track`` the obstacle is seen by the lidar, in several frames, and not given as a state (as the paper's
 # simulation has it): on a robot nothing but the lidar tells of it, and no bag holds more.
-TRACK_LAYOUT = ObservationLayout(("scan_sectors", "path_errors", "path_ahead", "twist", "last_command"))
+LAYOUTS: Mapping[str, ObservationLayout] = {
+    "navigate": ObservationLayout(),
+    "track": ObservationLayout(("scan_sectors", "path_errors", "path_ahead", "twist", "last_command")),
+}
+
+
+def layout_for(task: str, robot: Robot) -> ObservationLayout:
+    """The layout of a task (a key of ``LAYOUTS``), its control period stretched to that of a slower lidar.
+
+    The period is rounded up to a multiple of the 0.02 s at which commands are sent.
+    """
+    layout = LAYOUTS[task]
+    periods = math.ceil(max(layout.control_period_s, 1.0 / robot.lidar.rate_hz) / 0.02 - 1e-6)
+    return replace(layout, control_period_s=round(0.02 * periods, 2))
+
 
 TermFunction = Callable[[History, int, Robot, ObservationLayout], Floats32]
 ShapeFunction = Callable[[ObservationLayout], tuple[int, ...]]
