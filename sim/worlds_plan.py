@@ -123,8 +123,10 @@ def arrival_s(
     clearance_m: float,
     speed_mps: float,
     limit_s: float,
+    earliest_s: float = 0.0,
 ) -> float | None:
     """When a disc that knows where the movers will be can be at the goal at the earliest; None if not in ``limit_s``.
+    Before ``earliest_s`` it does not count: so long it has to keep clear.
 
     All cells that it can be in are carried from time step to time step: it may wait or go to one of four neighbours,
     and is lost where a mover comes nearer than ``clearance_m`` to its centre (the disc's radius, without the mover's).
@@ -134,17 +136,20 @@ def arrival_s(
     goal = grid.cell(goal_m)
     step_s = grid.cell_m / speed_mps
     for step in range(int(limit_s / step_s) + 1):
+        taken = grid.blocked.copy()
+        for mover in movers:
+            looks = 1 + math.ceil(mover.speed_mps_max * step_s / grid.cell_m)  # it passes no cell unseen
+            for time_s in np.linspace(max(step - 1, 0), step, looks) * step_s:
+                reach = mover.radius_m + clearance_m
+                _block_disc(taken, grid.xs_m, grid.ys_m, mover.position_m(float(time_s)), reach)
+        can_be &= ~taken
         grown = can_be.copy()
         grown[1:] |= can_be[:-1]
         grown[:-1] |= can_be[1:]
         grown[:, 1:] |= can_be[:, :-1]
         grown[:, :-1] |= can_be[:, 1:]
-        taken = grid.blocked.copy()
-        for mover in movers:
-            reach = mover.radius_m + clearance_m
-            _block_disc(taken, grid.xs_m, grid.ys_m, mover.position_m(step * step_s), reach)
         can_be = grown & ~taken
-        if can_be[goal]:
+        if can_be[goal] and step * step_s >= earliest_s:
             return step * step_s
         if not can_be.any():
             return None

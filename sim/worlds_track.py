@@ -51,9 +51,9 @@ def generate_track(
     """A scene for an episode of ``duration_s``. Same arguments, same scene.
 
     ``difficulty`` in [0, 1] makes the path sway and the obstacle fast; None: the seed draws it. Solvable by
-    construction: a disc that knows the obstacle's way gets to where the reference is at the end, at 1.5 times the
-    reference speed at most, around the obstacle; scenes without such a way are drawn again. Raises WorldError where no
-    scene of 100 has one: the way, speed times duration, is too short.
+    construction: a disc that knows the obstacle's way keeps clear of it for the whole time and then gets to where the
+    reference is at the end, at 1.5 times the reference speed at most; scenes without such a way are drawn again.
+    Raises WorldError where no scene of 100 has one: the way, speed times duration, is too short.
     """
     rng = np.random.default_rng((seed, 8))
     level = float(rng.uniform()) if difficulty is None else difficulty
@@ -76,11 +76,10 @@ def generate_track(
         goal = float(x), float(y)
         clearance = ROBOT_DISC_M + SEARCH_MARGIN_M
         grid = inflated_grid(posts, walls, (start[:2], goal), clearance)
-        if arrival_s(grid, (mover,), start[:2], goal, clearance, 1.5 * speed_mps, 1.5 * duration_s) is not None:
+        limits = 1.5 * speed_mps, 1.5 * duration_s, duration_s
+        if arrival_s(grid, (mover,), start[:2], goal, clearance, *limits) is not None:
             return TrackScene(World(f"track_{seed}", posts, start, goal, way_m, walls, (mover,)), path, speed_mps)
-    raise WorldError(
-        f"track: no scene of {speed_mps:.3g} m/s for {duration_s:.3g} s can be solved: its way is short"
-    )
+    raise WorldError(f"track: no scene of {speed_mps:.3g} m/s for {duration_s:.3g} s can be solved: its way is short")
 
 
 def _path(rng: np.random.Generator, length_m: float, sway_m: float) -> Floats:

@@ -75,12 +75,11 @@ def asking_for(speed_mps: float, yaw_rate_radps: float, env: NavigateEnv) -> np.
 def test_a_straight_line_at_constant_speed_takes_the_time_it_must_and_pays_the_way_less_the_time() -> None:
     env = NavigateEnv(ROBOT, params=NavigateEnvParams(extra_delay_s_max=0.0), worlds=lambda seed: empty_world((6.0, 0)))
     env.reset(seed=0)
-    before, total = env._newest(Odom), 0.0
-    for steps in range(1, 100):
+    before, paid, terminated = env._newest(Odom), [], False
+    while not terminated:
         _, value, terminated, _, _ = env.step(asking_for(1.0, 0.0, env))
-        total += value
-        if terminated:
-            break
+        paid.append(value)
+    steps = len(paid)
     task, limits, actuation = NavigateParams(), ROBOT.limits, ROBOT.actuation
     # the way at speed, half the ramp, and every lag once; the episode ends on the tick after
     moving_s = 6.0 - task.goal_tolerance_m + 0.5 / limits.accel_mps2_max
@@ -88,7 +87,7 @@ def test_a_straight_line_at_constant_speed_takes_the_time_it_must_and_pays_the_w
     assert steps * PERIOD_S == pytest.approx(moving_s, abs=1.5 * PERIOD_S)
     way = goal_distance_m(before, env._goal) - goal_distance_m(env._newest(Odom), env._goal)
     ramp = task.smooth_penalty * 1.0 / (limits.speed_mps_max - limits.speed_mps_min)
-    assert total == pytest.approx(way - steps * task.time_penalty - ramp + task.end_reward, abs=1e-6)
+    assert sum(paid) == pytest.approx(way - steps * task.time_penalty - ramp + task.end_reward, abs=1e-6)
 
 
 @pytest.mark.parametrize("turn", [0.5, -0.5])
