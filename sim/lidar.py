@@ -73,15 +73,14 @@ def _meet_walls(
     spread = np.mod(to_corners - middle + math.pi, TURN) - math.pi
     bearing = np.mod(middle[:, 0] - first_rad, TURN)
     owner, beam, off = _beams_between(lidar, bearing, -spread.min(axis=1), spread.max(axis=1))
-    ray = off + middle[owner, 0] - walls[owner, 4]  # heading of the beam along the wall's axes
-    direction = np.stack([np.cos(ray), np.sin(ray)], axis=1)
+    ray = off + (middle[:, 0] - walls[:, 4])[owner]  # heading of the beam along the wall's axes
+    # Between its outermost corners each beam meets the box, where it has passed the nearer face of both axes.
     with np.errstate(divide="ignore", invalid="ignore"):
-        to_faces = np.stack([(centre[owner] + sign * walls[owner, 2:4]) / direction for sign in (-1.0, 1.0)])
-    # A beam along a face that it lies in divides 0 by 0: it is between the other two faces that counts.
-    enter = np.where(np.isnan(to_faces), -np.inf, to_faces).min(axis=0).max(axis=1)
-    leave = np.where(np.isnan(to_faces), np.inf, to_faces).max(axis=0).min(axis=1)
-    met = (enter <= leave) & (enter >= 0.0)
-    np.minimum.at(distances, beam[met], enter[met])
+        reach = [
+            (centre[owner, axis] - np.copysign(walls[owner, 2 + axis], towards)) / towards
+            for axis, towards in enumerate((np.cos(ray), np.sin(ray)))
+        ]
+    np.minimum.at(distances, beam, np.fmax(*reach))  # 0 / 0 is a beam in a face: the other axis counts
     return False
 
 

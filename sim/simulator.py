@@ -196,8 +196,8 @@ class Simulator:
                 horizon = min(horizon, self._imu.next_ns)
             steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
             self._drive()
-            self._place_movers()
-            if self._clear_until_ns < self.time_ns + steps * STEP_NS:
+            if self._clear_until_ns < self.time_ns + steps * STEP_NS:  # else movers are too far to matter
+                self._place_movers()
                 self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
             steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
             before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step

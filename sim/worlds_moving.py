@@ -10,7 +10,7 @@ import numpy as np
 from dsac_robot.core.values import Floats
 from sim.worlds_base import Mover, World
 from sim.worlds_clutter import generate_clutter
-from sim.worlds_plan import Grid, arrival_s, inflated_grid
+from sim.worlds_plan import Grid, arrival_s, inflated_grid, within_reach
 from sim.worlds_rooms import INFLATION_M, generate_corridors, generate_hall, generate_offices
 
 
@@ -39,6 +39,7 @@ def with_pedestrians(
     rng = np.random.default_rng((seed, 4))
     ends = (world.start[:2], world.goal_m)
     walkable = inflated_grid(world.cylinders_m, world.walls_m, ends, params.radius_m + 0.05)
+    walkable = within_reach(walkable, world.start[:2])  # nobody walks behind the walls
     passable = inflated_grid(world.cylinders_m, world.walls_m, ends, INFLATION_M - 0.04)
     count = round(params.count[0] + difficulty * (params.count[1] - params.count[0]))
     fastest = params.speed_mps_max[0] + difficulty * (params.speed_mps_max[1] - params.speed_mps_max[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,27 @@ def inflated_grid(
     for x, y, length, thickness, yaw in walls_m:
         _block_wall(blocked, xs, ys, (x, y, length, thickness, yaw), inflation_m)
     return Grid(xs, ys, blocked, cell_m)
+
+
+def within_reach(grid: Grid, start_m: Point) -> Grid:
+    """The same map with all blocked that cannot be reached from ``start_m``."""
+    reached = np.zeros_like(grid.blocked)
+    reached[grid.cell(start_m)] = True
+    while True:
+        grown = _grown(reached) & ~grid.blocked
+        if np.array_equal(grown, reached):
+            return replace(grid, blocked=~reached)
+        reached = grown
+
+
+def _grown(cells: Mask) -> Mask:
+    """The cells and their four neighbours."""
+    grown = cells.copy()
+    grown[1:] |= cells[:-1]
+    grown[:-1] |= cells[1:]
+    grown[:, 1:] |= cells[:, :-1]
+    grown[:, :-1] |= cells[:, 1:]
+    return grown
 
 
 def _block_disc(blocked: Mask, xs: Floats, ys: Floats, centre: Point, reach: float) -> None:
@@ -142,13 +163,7 @@ def arrival_s(
             for time_s in np.linspace(max(step - 1, 0), step, looks) * step_s:
                 reach = mover.radius_m + clearance_m
                 _block_disc(taken, grid.xs_m, grid.ys_m, mover.position_m(float(time_s)), reach)
-        can_be &= ~taken
-        grown = can_be.copy()
-        grown[1:] |= can_be[:-1]
-        grown[:-1] |= can_be[1:]
-        grown[:, 1:] |= can_be[:, :-1]
-        grown[:, :-1] |= can_be[:, 1:]
-        can_be = grown & ~taken
+        can_be = _grown(can_be & ~taken) & ~taken
         if can_be[goal] and step * step_s >= earliest_s:
             return step * step_s
         if not can_be.any():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,8 @@ def test_pedestrians_walk_where_there_is_room_and_do_not_set_out_at_the_robot() 
             places = np.array([mover.position_m(t) for t in np.arange(0.0, 60.0, 0.25)])
             assert np.all(gap_m(world, places) > mover.radius_m - 0.08)
             assert math.dist(places[0], world.start[:2]) > 2.0
+            meeting = replace(world, goal_m=mover.position_m(0.0))
+            assert solvable(meeting, mover.radius_m - 0.05)  # not behind a wall
             steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
             assert np.all(steps <= mover.speed_mps_max * 0.25 + 1e-9)
             assert np.ptp(places, axis=0).max() > 1.0
