@@ -43,7 +43,8 @@ class NavigateEnvParams(TaskEnvParams):
 class NavigateEnv(TaskEnv):
     """Observation: all terms as one vector, raw SI. Action: [-1, 1]^2. ``info["cost"]`` is the safety cost.
 
-    At the end of an episode ``info["outcome"]`` is "success", "contact" or "timeout". ``worlds`` gives a world for a
+    At the end of an episode ``info["outcome"]`` is "success", "contact" or "timeout", and ``info["caused"]`` tells
+    whether the robot moved into what it touched. ``worlds`` gives a world for a
     seed, instead of the generators that ``params`` names.
     """
 
@@ -79,5 +80,6 @@ class NavigateEnv(TaskEnv):
         info: dict[str, Any] = {"cost": cost(done, self.robot, self.task)}
         if success or done.contact or truncated:
             info["outcome"] = "success" if success else "contact" if done.contact else "timeout"
+            info["caused"] = self._caused
             info["distance_m"] = goal_distance_m(done.next_odom, self._goal)
         return self._observe(), reward(done, self.robot, self.task), success or done.contact, truncated, info

@@ -62,13 +62,14 @@ class Simulator:
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
+        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
+        self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
         self._wall_gap = WallGap(robot.footprint, world.walls_m)
         self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
         self._spares: dict[int, tuple[float, float]] = {}
-        self._cylinders = self._all_cylinders()
         self.time_ns = 0
         self.touching = False
         self._clear_until_ns = 0  # nothing can be touched before
@@ -127,7 +128,7 @@ class Simulator:
     def obstacles(self) -> Floats:
         """All cylinders now, moving ones last: x, y, radius. # (N, 3)"""
         self._place_movers()
-        return self._cylinders.copy()
+        return np.concatenate([self._cylinders, self._moving])
 
     def place_obstacle(self, x_m: float, y_m: float) -> int:
         """Put a spare cylinder into the world; returns its number. Raises ValueError when all are in use."""
@@ -159,19 +160,13 @@ class Simulator:
         for i, mocap in enumerate(self._parts.spare_mocaps):
             x, y = self._spares.get(i, (0.0, 0.0))
             self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
-        self._cylinders = self._all_cylinders()
-
-    def _all_cylinders(self) -> Floats:
-        rows = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
-        rows += [(0.0, 0.0, mover.radius_m) for mover in self.world.movers]  # placed before each use
-        return np.concatenate([self.world.cylinders_m, np.array(rows, np.float64).reshape(-1, 3)])
+        extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
+        self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
 
     def _place_movers(self) -> None:
         """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
-        first = len(self._cylinders) - len(self.world.movers)
         for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
-            position = mover.position_m(self.time_ns / NS)
-            self._cylinders[first + i, :2] = self._data.mocap_pos[mocap, :2] = position
+            self._moving[i, :2] = self._data.mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -196,8 +191,7 @@ class Simulator:
                 horizon = min(horizon, self._imu.next_ns)
             steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
             self._drive()
-            if self._clear_until_ns < self.time_ns + steps * STEP_NS:  # else movers are too far to matter
-                self._place_movers()
+            if self._clear_until_ns < self.time_ns + steps * STEP_NS:
                 self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
             steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
             before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step
@@ -234,17 +228,26 @@ class Simulator:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
         where there can be any."""
         if self.touching:
+            self._place_movers()
             return 0
         x, y, yaw = self.pose
         c, s = math.cos(yaw), math.sin(yaw)
         dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
-        gaps = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
-        gap = min(float(gaps.min(initial=10.0)), self._wall_gap(x, y, yaw))
+        gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        gap_m = min(float(gap.min(initial=10.0)), self._other_gap_m(x, y, yaw))
         velocity = self._data.qvel
         fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        fastest += self._mover_speed_mps
-        return max(0, min(CLEAR_STEPS_MAX, int(gap / (fastest * TIME_STEP_S))))
+        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / ((fastest + self._mover_speed_mps) * TIME_STEP_S))))
+
+    def _other_gap_m(self, x_m: float, y_m: float, yaw_rad: float) -> float:
+        """A lower bound of the distance to walls and movers."""
+        gap_m = self._wall_gap(x_m, y_m, yaw_rad)
+        if len(self._moving):
+            self._place_movers()
+            away = np.hypot(self._moving[:, 0] - x_m, self._moving[:, 1] - y_m) - self._moving[:, 2]
+            gap_m = min(gap_m, float(away.min()) - self._reach_m)
+        return gap_m
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -271,8 +274,7 @@ class Simulator:
         if self.time_ns >= self._scan.next_ns:
             self._scan.next_ns += self._scan.period_ns
             lidar = self.robot.lidar
-            self._place_movers()
-            distances = cast(lidar, self.pose, self._cylinders, self.world.walls_m)
+            distances = cast(lidar, self.pose, self.obstacles(), self.world.walls_m)
             ranges = measure(lidar, distances, self.rng, self.params.noise)
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 

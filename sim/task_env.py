@@ -15,6 +15,7 @@ import numpy as np
 
 from dsac_robot.core.action import ActionMap, slew
 from dsac_robot.core.history import History
+from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.observation import ObservationBuilder, ObservationLayout, flatten
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
@@ -88,6 +89,10 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
     @property
     def _time_is_up(self) -> bool:
         return self._tick_ns >= ns(self._common.time_limit_s)
+
+    @property
+    def _caused(self) -> bool:
+        return self.sim.touched and self.sim.touch_speed_mps > CAUSED_MPS
 
     def _run_period(self, asked: Command) -> None:
         end_ns = self._tick_ns + self._period_ns

@@ -47,8 +47,9 @@ class TrackEnvParams(TaskEnvParams):
 class TrackEnv(TaskEnv):
     """Observation: all terms as one vector, raw SI. Action: [-1, 1]^2. ``info["cost"]`` is the safety cost.
 
-    At the end of an episode ``info["outcome"]`` is "success" (the time is up, on the path), "contact" or "off_path".
-    ``scenes`` gives a scene for a seed, instead of the generator that ``params`` sets.
+    At the end of an episode ``info["outcome"]`` is "success" (the time is up, on the path), "contact" or "off_path",
+    and ``info["caused"]`` tells whether the robot moved into what it touched. ``scenes`` gives a scene for a seed,
+    instead of the generator that ``params`` sets.
     """
 
     def __init__(
@@ -89,5 +90,6 @@ class TrackEnv(TaskEnv):
         info: dict[str, Any] = {"cost": cost(done, self.robot, self.task)}
         if terminated or truncated:
             info["outcome"] = "contact" if done.contact else "off_path" if terminated else "success"
+            info["caused"] = self._caused
             info["lateral_m"] = path_errors(done.next_odom, self._plan).lateral_m
         return self._observe(), reward(done, self.task), terminated, truncated, info

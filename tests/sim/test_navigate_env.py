@@ -1,6 +1,7 @@
 """Task navigate: how episodes end, what they pay, which worlds they have, and motions that have a closed form."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from dsac_robot.core.params import ParameterError, build
 from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import Odom
 from sim.navigate import NavigateEnv, NavigateEnvParams
-from sim.worlds import World, WorldMix, empty_world, generate, pooled_clutter
+from sim.worlds import Mover, World, WorldMix, empty_world, generate, pooled_clutter
 
 ROBOT = load_robot("jackal")
 PERIOD_S = LAYOUTS["navigate"].control_period_s
@@ -58,6 +59,14 @@ def test_a_contact_terminates_with_its_penalty_and_a_cost() -> None:
     value, terminated, truncated, info = run_to_end(NavigateEnv(ROBOT, worlds=wall), FORWARD)
     assert (terminated, truncated, info["outcome"]) == (True, False, "contact")
     assert value == -NavigateParams().end_reward and info["cost"] == 1.0
+    assert info["caused"]
+
+
+def test_a_pedestrian_that_walks_into_a_standing_robot_ends_the_episode_but_the_contact_is_not_caused() -> None:
+    walker = Mover.along(0.25, np.array([[0.1, 2.0], [0.1, -2.0]]), 1.0)
+    env = NavigateEnv(ROBOT, worlds=lambda seed: replace(empty_world(), movers=(walker,)))
+    _, terminated, _, info = run_to_end(env, HALT)
+    assert terminated and info["outcome"] == "contact" and not info["caused"]
 
 
 def test_the_goal_counts_only_without_a_contact() -> None:

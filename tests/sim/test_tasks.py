@@ -129,6 +129,17 @@ def test_gymnasium_makes_each_registered_env_and_its_own_checks_pass(name: str) 
         check_env(env)
 
 
+@pytest.mark.parametrize(("name", "params"), [(NAVIGATE, NavigateEnvParams(worlds="mix")), (TRACK, TrackEnvParams())])
+def test_gymnasium_makes_vectors_of_each_registered_env_with_its_parameters(name: str, params: object) -> None:
+    envs = gymnasium.make_vec(name, num_envs=2, vectorization_mode="async", robot="jackal", params=params)
+    try:
+        observation, _ = envs.reset(seed=1)
+        assert observation.shape == (2, *envs.single_observation_space.shape)
+        assert np.all(np.isfinite(envs.step(np.zeros((2, 2), np.float32))[0]))
+    finally:
+        envs.close()
+
+
 def test_importing_sim_registers_the_envs_and_loads_no_physics() -> None:
     program = (
         "import sys, sim, gymnasium\n"
