@@ -17,6 +17,7 @@ from gymnasium.utils.env_checker import check_env
 
 import sim
 from dsac_robot.core import navigate, track
+from dsac_robot.core.files import share_path
 from dsac_robot.core.history import History
 from dsac_robot.core.observation import LAYOUTS, flatten, layout_for
 from dsac_robot.core.robot import load_robot
@@ -161,6 +162,17 @@ def test_an_environment_is_made_for_a_slower_lidar_at_its_rate(make: Callable[..
     env.step(np.zeros(2, np.float32))
     assert env.history.newest(Scan, 10**12).stamp_ns == env._tick_ns
     assert layout_for("navigate", ROBOT) == LAYOUTS["navigate"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in share_path("config", "robots").glob("*.yaml")))
+@pytest.mark.parametrize("make", [make_navigate, make_track])
+def test_every_shipped_robot_does_every_task(make: Callable[..., TaskEnv], name: str) -> None:
+    env = make(name)
+    observation, _ = env.reset(seed=3)
+    for action in actions_of(3, 5):
+        observation, value, terminated, _, info = env.step(action)
+        assert env.observation_space.contains(observation) and np.all(np.isfinite(observation))
+        assert math.isfinite(value) and info["cost"] in (0.0, 1.0) and not terminated
 
 
 @every_task
