@@ -134,7 +134,7 @@ def test_by_default_worlds_are_clutter_of_all_difficulties_as_before() -> None:
 
 def test_a_mix_has_all_kinds_and_each_difficulty_only_from_its_range() -> None:
     source = WorldMix("mix")
-    names = {source(seed).name.split("_")[0] for seed in range(16)}
+    names = {source(seed).name.split("_")[0] for seed in range(9)}
     assert names >= {"clutter", "corridors", "offices"}
     easy, hard = WorldMix("corridors", (0.0, 0.0)), WorldMix("corridors", (1.0, 1.0))
     assert easy(2).walls_m.tobytes() == generate("corridors", 2, 0.0).walls_m.tobytes()

@@ -36,7 +36,7 @@ def gap_m(world: World, points: Floats) -> Floats:
     return gaps
 
 
-def solvable(world: World, radius_m: float, pitch_m: float = 0.08) -> bool:
+def solvable(world: World, radius_m: float, pitch_m: float = 0.1) -> bool:
     """Whether a disc gets from start to goal: a flood fill, written apart from the generators' own search."""
     low = np.minimum(world.start[:2], world.goal_m) - 4.0
     high = np.maximum(world.start[:2], world.goal_m) + 4.0
