@@ -39,6 +39,7 @@ class RobotModel:
     support_geoms: tuple[int, ...]  # wheels, left ones first, and casters
     spare_mocaps: tuple[int, ...]
     spare_geoms: tuple[int, ...]
+    mover_mocaps: tuple[int, ...]
 
 
 def build(robot: Robot, world: World) -> RobotModel:
@@ -79,6 +80,7 @@ def build(robot: Robot, world: World) -> RobotModel:
         tuple(sorted(supports, key=lambda i: int(model.geom_bodyid[i]) == base)),  # the caster is the base's own
         tuple(int(body.mocapid[0]) for body in spares),
         tuple(int(model.geom(f"spare_{i}").id) for i in range(SPARE_OBSTACLES)),
+        tuple(int(model.body(f"mover_{i}").mocapid[0]) for i in range(len(world.movers))),
     )
 
 
@@ -90,6 +92,23 @@ def _add_obstacles(spec: mujoco.MjSpec, world: World) -> None:
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
             size=[radius, 0.5, 0],
             pos=[x, y, 0.5],
+            contype=OBSTACLE,
+            conaffinity=0,
+        )
+    for x, y, half_length, half_thickness, yaw in world.walls_m:
+        field.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[half_length, half_thickness, 0.5],
+            pos=[x, y, 0.5],
+            quat=[math.cos(0.5 * yaw), 0, 0, math.sin(0.5 * yaw)],
+            contype=OBSTACLE,
+            conaffinity=0,
+        )
+    for i, mover in enumerate(world.movers):
+        body = spec.worldbody.add_body(name=f"mover_{i}", pos=[*mover.position_m(0.0), 0.5], mocap=True)
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[mover.radius_m, 0.5, 0],
             contype=OBSTACLE,
             conaffinity=0,
         )

@@ -20,6 +20,7 @@ from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Samp
 from sim.lidar import cast, measure
 from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
 from sim.sensors import InertialUnit, WheelOdometry
+from sim.wall_gap import WallGap
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
@@ -72,9 +73,12 @@ class Simulator:
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
-        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])
+        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
+        self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
+        self._wall_gap = WallGap(robot.footprint, world.walls_m)
+        self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
@@ -137,8 +141,9 @@ class Simulator:
         return tuple(geom in touching for geom in self._parts.support_geoms)
 
     def obstacles(self) -> Floats:
-        """All cylinders now: x, y, radius. # (N, 3)"""
-        return self._cylinders
+        """All cylinders now, moving ones last: x, y, radius. # (N, 3)"""
+        self._place_movers()
+        return np.concatenate([self._cylinders, self._moving])
 
     def place_obstacle(self, x_m: float, y_m: float) -> int:
         """Put a spare cylinder into the world; returns its number. Raises ValueError when all are in use."""
@@ -172,6 +177,11 @@ class Simulator:
             self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
         extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
         self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
+
+    def _place_movers(self) -> None:
+        """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
+        for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
+            self._moving[i, :2] = self._data.mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -236,15 +246,26 @@ class Simulator:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
         where there can be any."""
         if self.touching:
+            self._place_movers()
             return 0
         x, y, yaw = self.pose
         c, s = math.cos(yaw), math.sin(yaw)
         dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
         gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        gap_m = min(float(gap.min(initial=10.0)), self._other_gap_m(x, y, yaw))
         velocity = self._data.qvel
         fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S))))
+        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / ((fastest + self._mover_speed_mps) * TIME_STEP_S))))
+
+    def _other_gap_m(self, x_m: float, y_m: float, yaw_rad: float) -> float:
+        """A lower bound of the distance to walls and movers."""
+        gap_m = self._wall_gap(x_m, y_m, yaw_rad)
+        if len(self._moving):
+            self._place_movers()
+            away = np.hypot(self._moving[:, 0] - x_m, self._moving[:, 1] - y_m) - self._moving[:, 2]
+            gap_m = min(gap_m, float(away.min()) - self._reach_m)
+        return gap_m
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -271,7 +292,7 @@ class Simulator:
         if self.time_ns >= self._scan.next_ns:
             self._scan.next_ns += self._scan.period_ns
             lidar = self.robot.lidar
-            distances = cast(lidar, self.pose, self._cylinders)
+            distances = cast(lidar, self.pose, self.obstacles(), self.world.walls_m)
             ranges = measure(lidar, distances, self.rng, self.params.noise)
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 

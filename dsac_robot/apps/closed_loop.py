@@ -13,6 +13,7 @@ from dsac_robot.core.action import slew
 from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
 from dsac_robot.core.history import MissingSampleError
+from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.observation import flatten
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sim.simulator import SimParams
     from sim.worlds import World
 
-CAUSED_MPS = 0.02  # DESIGN section 10: a contact is caused when the robot's speed at the touch is above this
 INFERENCE_S = 0.005  # a scan's command and verdict reach the guard this long after the scan
 TRACE_PERIOD = 5  # guard periods between two rows of the trace
 

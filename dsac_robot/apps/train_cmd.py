@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from dsac_robot.core.files import dump_yaml, load_yaml, parse_value, share_path
 from dsac_robot.core.navigate import NavigateParams
-from dsac_robot.core.observation import ObservationLayout
+from dsac_robot.core.observation import LAYOUTS, layout_for
 from dsac_robot.core.params import ParameterError, as_dict, build
 from dsac_robot.core.robot import Robot, load_robot
+from dsac_robot.core.track import TrackParams
 
 if TYPE_CHECKING:
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
-    from sim.navigate import NavigateEnv, NavigateEnvParams
+    from sim.navigate import NavigateEnvParams
+    from sim.task_env import TaskEnv
+    from sim.track import TrackEnvParams
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """All settings of one run, as ``recipe.yaml`` in its folder holds them."""
 
-    task: NavigateParams
-    environment: NavigateEnvParams
+    task: NavigateParams | TrackParams
+    environment: NavigateEnvParams | TrackEnvParams
     learner: DsacTConfig
     trainer: TrainerConfig
 
@@ -34,7 +37,7 @@ class Recipe:
 def register(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("train", help="train a policy with DSAC-T in simulation")
-    parser.add_argument("task", choices=("navigate",), help="the task")
+    parser.add_argument("task", choices=tuple(LAYOUTS), help="the task")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="recipe .yaml (default: the shipped one if any)")
@@ -46,15 +49,16 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def read_recipe(values: dict[str, Any], where: str) -> Recipe:
-    """The recipe from a mapping of sections; ParameterError names an unknown section or key."""
+def read_recipe(values: dict[str, Any], where: str, task: str = "navigate") -> Recipe:
+    """The recipe of ``task`` from a mapping of sections; ParameterError names an unknown section or key."""
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
     from sim.navigate import NavigateEnvParams
+    from sim.track import TrackEnvParams
 
-    sections = {
-        "task": NavigateParams,
-        "environment": NavigateEnvParams,
+    sections: dict[str, type[Any]] = {
+        "task": TrackParams if task == "track" else NavigateParams,
+        "environment": TrackEnvParams if task == "track" else NavigateEnvParams,
         "learner": DsacTConfig,
         "trainer": TrainerConfig,
     }
@@ -87,18 +91,24 @@ def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return values, str(path) if path is not None else "recipe"
 
 
-def make_env(robot: Robot, recipe: Recipe) -> NavigateEnv:
+def make_env(robot: Robot, task: str, recipe: Recipe) -> TaskEnv:
     """One environment (called in a worker process)."""
-    from sim.navigate import NavigateEnv
+    from sim.navigate import NavigateEnv, NavigateEnvParams
+    from sim.track import TrackEnv, TrackEnvParams
 
-    return NavigateEnv(robot, ObservationLayout(), recipe.task, recipe.environment)
+    layout = layout_for(task, robot)
+    if isinstance(recipe.task, TrackParams) and isinstance(recipe.environment, TrackEnvParams):
+        return TrackEnv(robot, layout, recipe.task, recipe.environment)
+    if isinstance(recipe.task, NavigateParams) and isinstance(recipe.environment, NavigateEnvParams):
+        return NavigateEnv(robot, layout, recipe.task, recipe.environment)
+    raise TypeError(f"task and environment of a recipe do not belong together: {recipe.task}, {recipe.environment}")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     robot = load_robot(args.robot)
     values, where = _settings(args)
-    recipe = read_recipe(values, where)
+    recipe = read_recipe(values, where, args.task)
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists() and not args.resume:
         print(f"{args.out} holds a run already: give --resume to continue it, or another --out", file=sys.stderr)
@@ -116,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     sections = {f.name: as_dict(getattr(recipe, f.name)) for f in dataclasses.fields(recipe)}
     (args.out / "recipe.yaml").write_text(dump_yaml(sections), encoding="utf-8")
-    learner = make_learner(robot, ObservationLayout(), recipe.learner)
-    factory = functools.partial(make_env, robot, recipe)
+    learner = make_learner(robot, layout_for(args.task, robot), recipe.learner)
+    factory = functools.partial(make_env, robot, args.task, recipe)
     envs = ProcessVectorEnv([factory] * recipe.trainer.environments, recipe.trainer.workers)
     try:
         replay = Replay(recipe.trainer.replay, envs.observation_space.shape[0], 2, recipe.trainer.seed)
