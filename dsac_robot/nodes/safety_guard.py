@@ -114,6 +114,11 @@ class GuardNode(StackNode):
         self.steady_timer(GRAPH_PERIOD_S, self._count_publishers)
         self.diagnose(1.0, self._status)
 
+    @property
+    def decision(self) -> Decision:
+        """What was decided last."""
+        return self._decision
+
     def cleanup(self) -> None:
         if self._dump.is_alive():
             self._dump.join()
