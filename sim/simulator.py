@@ -23,6 +23,7 @@ from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
 CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
+NEAR_M = 1.5  # cylinders within this distance of the robot's reach are kept at hand for that
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class _Watchdog:
     last_ns: int = -(10**18)
     command: tuple[float, float] = (0.0, 0.0)
     pending: list[tuple[int, float, float]] = field(default_factory=list)
+    wheels: tuple[float, float] | None = None  # what the wheels' set points are
 
 
 class Simulator:
@@ -65,6 +67,8 @@ class Simulator:
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
+        self._near = self._near_of = self._cylinders
+        self._near_from_m, self._near_reach_m = (0.0, 0.0), -1.0
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
         self.touching = False
@@ -78,7 +82,7 @@ class Simulator:
         mujoco.mj_step(self._parts.model, self._data, nstep=100)  # settle on the tyres
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
-        self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
+        self._wheel_positions = np.array(dofs) + 1  # a free joint has 7 positions and 6 velocities
         self._encoders = self._wheel_angles()
         self._odom_pose = (0.0, 0.0, 0.0)  # the odom frame starts where the robot starts
         self._last_yaw = self.pose[2]
@@ -91,9 +95,9 @@ class Simulator:
     @property
     def pose(self) -> tuple[float, float, float]:
         """True x, y, yaw in the world."""
-        rotation = self._data.xmat[self._parts.base_body]
-        x, y = self._data.xpos[self._parts.base_body][:2]
-        return float(x), float(y), math.atan2(rotation[3], rotation[0])
+        x, y, _ = self._data.xpos[self._parts.base_body].tolist()
+        rotation = self._data.xmat[self._parts.base_body].tolist()
+        return x, y, math.atan2(rotation[3], rotation[0])
 
     @property
     def twist(self) -> tuple[float, float]:
@@ -176,43 +180,49 @@ class Simulator:
         if self.time_ns == 0:
             self._sense(samples)
         while self.time_ns + STEP_NS <= to_ns:
-            horizon = min(to_ns, self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
+            self._drive()
+            horizon = min(self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
             if self.params.imu:
                 horizon = min(horizon, self._imu.next_ns)
-            steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
-            self._drive()
+            # what is due between two steps happens at the second
+            steps = max(1, min(-((self.time_ns - horizon) // STEP_NS), (to_ns - self.time_ns) // STEP_NS))
             if self._clear_until_ns < self.time_ns + steps * STEP_NS:
                 self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
-            steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
-            before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step
+                steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
+            look = self.time_ns + steps * STEP_NS > self._clear_until_ns
+            before = self._data.qvel[:6].copy() if look else None  # an impact has changed it by the end of the step
             mujoco.mj_step(self._parts.model, self._data, nstep=steps)
             self.time_ns += steps * STEP_NS
-            if self.time_ns > self._clear_until_ns:
+            if before is not None:
                 self._look_for_contact(samples, before)
             self._sense(samples)
         return samples
 
     def _next_change_ns(self) -> int:
         """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
-        soonest = min((at for at, _, _ in self._base.pending), default=self.time_ns + NS)
-        silent_from = self._base.last_ns + ns(self.robot.actuation.command_timeout_s)
-        if any(self._base.command):
+        base = self._base
+        soonest = min(base.pending)[0] if base.pending else self.time_ns + NS
+        if any(base.command):
+            silent_from = base.last_ns + ns(self.robot.actuation.command_timeout_s)
             soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
         return max(soonest, self.time_ns + STEP_NS)
 
     def _drive(self) -> None:
         base, actuation = self._base, self.robot.actuation
-        for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
-            base.command, base.last_ns = (speed, yaw_rate), at
-            base.pending.remove((at, speed, yaw_rate))
-        if self.time_ns - base.last_ns >= ns(actuation.command_timeout_s) and any(base.command):
+        if base.pending and min(base.pending)[0] <= self.time_ns:
+            for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
+                base.command, base.last_ns = (speed, yaw_rate), at
+                base.pending.remove((at, speed, yaw_rate))
+        if any(base.command) and self.time_ns - base.last_ns >= ns(actuation.command_timeout_s):
             speed, yaw_rate = base.command
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
-        half = self._parts.model.nu // 2
-        self._data.ctrl[:half], self._data.ctrl[half:] = left, right
+        wheels = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
+        if wheels != base.wheels:
+            base.wheels = wheels
+            half = self._parts.model.nu // 2
+            self._data.ctrl[:half], self._data.ctrl[half:] = wheels
 
     def _steps_without_contact(self) -> int:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
@@ -220,13 +230,24 @@ class Simulator:
         if self.touching:
             return 0
         x, y, yaw = self.pose
+        near, free_m = self._cylinders_near(x, y)
         c, s = math.cos(yaw), math.sin(yaw)
-        dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
+        dx, dy = near[:, 0] - x, near[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
-        gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
-        velocity = self._data.qvel
-        fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S))))
+        gap = (self._normals @ in_base - self._offsets).max(axis=0) - near[:, 2]  # a lower bound
+        vx, vy, _, _, _, turn = self._data.qvel[:6].tolist()
+        fastest = math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75
+        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=free_m)) / (fastest * TIME_STEP_S))))
+
+    def _cylinders_near(self, x_m: float, y_m: float) -> tuple[Floats, float]:
+        """Cylinders around a position, and how far from the footprint all others are at least. # (N, 3)"""
+        moved = math.hypot(x_m - self._near_from_m[0], y_m - self._near_from_m[1])
+        if self._near_of is not self._cylinders or moved > self._near_reach_m:
+            field = self._cylinders
+            gap = np.hypot(field[:, 0] - x_m, field[:, 1] - y_m) - field[:, 2]
+            self._near, self._near_of = field[gap < NEAR_M + self._reach_m], field
+            self._near_from_m, self._near_reach_m, moved = (x_m, y_m), 0.5 * NEAR_M, 0.0
+        return self._near, NEAR_M - moved
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -258,7 +279,7 @@ class Simulator:
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 
     def _wheel_angles(self) -> list[float]:
-        return [float(angle) for angle in self._data.qpos[self._wheel_positions]]
+        return self._data.qpos[self._wheel_positions].tolist()
 
     def _measure_odom(self) -> Odom:
         yaw = self.pose[2]

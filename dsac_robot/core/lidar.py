@@ -38,9 +38,15 @@ def beam_directions(lidar: Lidar) -> Floats:
     return np.stack([np.cos(bearing), np.sin(bearing)], axis=1)
 
 
-def returns_in_base(ranges_m: Floats32, lidar: Lidar) -> Floats:
-    """Points of the base frame where the lidar met something (too-close beams: at the sensor). # (B,) -> (N, 2)"""
+def returns_in_base(ranges_m: Floats32, lidar: Lidar, spread_m: float = np.inf) -> Floats:
+    """Points of the base frame where the lidar met something (too-close beams: at the sensor), in the order of the
+    beams. ``spread_m`` leaves out returns that are farther than the nearest by more than that. # (B,) -> (N, 2)"""
     free, valid = free_distance(ranges_m, lidar)
-    hit = valid & (free < lidar.range_max_m)
-    directions = beam_directions(lidar)[hit]
-    return np.array([lidar.x_m, lidar.y_m]) + directions * free[hit, None].astype(np.float64)
+    beams = np.flatnonzero(valid & (free < lidar.range_max_m))
+    distance = free.take(beams)
+    if np.isfinite(spread_m) and len(beams):
+        near = distance <= distance.min() + spread_m
+        beams, distance = beams[near], distance[near]
+    return np.array([lidar.x_m, lidar.y_m]) + beam_directions(lidar).take(beams, axis=0) * distance[:, None].astype(
+        np.float64
+    )
