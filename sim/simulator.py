@@ -230,22 +230,25 @@ class Simulator:
         if self.touching:
             return 0
         x, y, yaw = self.pose
-        near, free_m = self._cylinders_near(x, y)
-        c, s = math.cos(yaw), math.sin(yaw)
-        dx, dy = near[:, 0] - x, near[:, 1] - y
-        in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
-        gap = (self._normals @ in_base - self._offsets).max(axis=0) - near[:, 2]  # a lower bound
         vx, vy, _, _, _, turn = self._data.qvel[:6].tolist()
-        fastest = math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=free_m)) / (fastest * TIME_STEP_S))))
+        step_m = (math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75) * TIME_STEP_S
+        near, free_m = self._cylinders_near(x, y)
+        dx, dy, radius = near[0] - x, near[1] - y, near[2]
+        gap_m = float((np.hypot(dx, dy) - radius).min(initial=free_m + self._reach_m)) - self._reach_m
+        if gap_m < CLEAR_STEPS_MAX * step_m:  # the circle around the footprint may touch: look at its edges
+            c, s = math.cos(yaw), math.sin(yaw)
+            forward, left = c * dx + s * dy, c * dy - s * dx
+            beyond = self._normals[:, :1] * forward + self._normals[:, 1:] * left - self._offsets  # (V, N)
+            gap_m = float((beyond.max(axis=0) - radius).min(initial=free_m))  # a lower bound
+        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / step_m)))
 
     def _cylinders_near(self, x_m: float, y_m: float) -> tuple[Floats, float]:
-        """Cylinders around a position, and how far from the footprint all others are at least. # (N, 3)"""
+        """Cylinders around a position, and how far from the footprint all others are at least. # (3, N)"""
         moved = math.hypot(x_m - self._near_from_m[0], y_m - self._near_from_m[1])
         if self._near_of is not self._cylinders or moved > self._near_reach_m:
             field = self._cylinders
             gap = np.hypot(field[:, 0] - x_m, field[:, 1] - y_m) - field[:, 2]
-            self._near, self._near_of = field[gap < NEAR_M + self._reach_m], field
+            self._near, self._near_of = np.ascontiguousarray(field[gap < NEAR_M + self._reach_m].T), field
             self._near_from_m, self._near_reach_m, moved = (x_m, y_m), 0.5 * NEAR_M, 0.0
         return self._near, NEAR_M - moved
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
@@ -66,9 +67,14 @@ def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: Observa
 def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
     free, valid = free_distance(scan.ranges_m, lidar)
-    edges = np.linspace(0, lidar.beams, sectors, endpoint=False).astype(np.intp)
-    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), edges)
+    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), _first_beams(lidar.beams, sectors))
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+
+
+@lru_cache(maxsize=8)
+def _first_beams(beams: int, sectors: int) -> npt.NDArray[np.intp]:
+    """Index of the first beam of each sector. # (sectors,)"""
+    return np.linspace(0, beams, sectors, endpoint=False).astype(np.intp)
 
 
 def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
