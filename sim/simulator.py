@@ -93,6 +93,16 @@ class Simulator:
     # -- truth -----------------------------------------------------------------------------------------------------
 
     @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled world, to draw it or to time it; not to be changed."""
+        return self._parts.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The physics' state now, to look at."""
+        return self._data
+
+    @property
     def pose(self) -> tuple[float, float, float]:
         """True x, y, yaw in the world."""
         x, y, _ = self._data.xpos[self._parts.base_body].tolist()
