@@ -40,6 +40,11 @@ class RobotModel:
     spare_geoms: tuple[int, ...]
 
 
+def floor_model(robot: Robot, world: World) -> mujoco.MjModel:
+    """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers."""
+    return build(robot, World("floor", np.zeros((0, 3)), world.start, world.goal_m, world.path_length_m)).model
+
+
 def build(robot: Robot, world: World) -> RobotModel:
     """Compile ``robot`` standing at the start of ``world``."""
     spec = mujoco.MjSpec()
@@ -57,8 +62,8 @@ def build(robot: Robot, world: World) -> RobotModel:
         solref=CONTACT,
         friction=[robot.base.friction, 0, 0],
     )
+    _add_robot(spec, robot, world)  # first: its indices are then the same in every world
     _add_obstacles(spec, world)
-    _add_robot(spec, robot, world)
     model = spec.compile()
 
     def dofs(side: str) -> tuple[int, ...]:

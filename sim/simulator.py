@@ -18,11 +18,12 @@ from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
 from sim.lidar import cast, measure
-from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build, floor_model
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
 CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
+STATE = int(mujoco.mjtState.mjSTATE_PHYSICS | mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_WARMSTART)
 NEAR_M = 1.5  # cylinders within this distance of the robot's reach are kept at hand for that
 
 
@@ -62,7 +63,11 @@ class Simulator:
         self.robot, self.world, self.params = robot, world, params
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
-        self._data = mujoco.MjData(self._parts.model)
+        # Where nothing can be touched, the robot is stepped on an empty floor: the same numbers in half the time.
+        self._model, self._data = self._in_world = self._parts.model, mujoco.MjData(self._parts.model)
+        floor = floor_model(robot, world)
+        self._on_floor = floor, mujoco.MjData(floor)
+        self._state = np.zeros(mujoco.mj_stateSize(self._model, STATE))
         self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
@@ -79,7 +84,8 @@ class Simulator:
         period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
         self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
         self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
-        mujoco.mj_step(self._parts.model, self._data, nstep=100)  # settle on the tyres
+        mujoco.mj_kinematics(self._model, self._data)
+        self._step(100, near=self._steps_without_contact() == 0)  # settle on the tyres
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
         self._wheel_positions = np.array(dofs) + 1  # a free joint has 7 positions and 6 velocities
@@ -99,7 +105,8 @@ class Simulator:
 
     @property
     def data(self) -> mujoco.MjData:
-        """The physics' state now, to look at."""
+        """The physics' state now, obstacles and all, to look at."""
+        self._go(self._in_world)
         return self._data
 
     @property
@@ -168,7 +175,7 @@ class Simulator:
         self._clear_until_ns = 0
         for i, mocap in enumerate(self._parts.spare_mocaps):
             x, y = self._spares.get(i, (0.0, 0.0))
-            self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
+            self._in_world[1].mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
         extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
         self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
 
@@ -201,12 +208,28 @@ class Simulator:
                 steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
             look = self.time_ns + steps * STEP_NS > self._clear_until_ns
             before = self._data.qvel[:6].copy() if look else None  # an impact has changed it by the end of the step
-            mujoco.mj_step(self._parts.model, self._data, nstep=steps)
+            self._step(steps, near=look)
             self.time_ns += steps * STEP_NS
             if before is not None:
                 self._look_for_contact(samples, before)
             self._sense(samples)
         return samples
+
+    def _step(self, steps: int, near: bool) -> None:
+        """Step the physics: among the obstacles where they are ``near``, else on the empty floor."""
+        self._go(self._in_world if near else self._on_floor)
+        mujoco.mj_step(self._model, self._data, nstep=steps)
+
+    def _go(self, where: tuple[mujoco.MjModel, mujoco.MjData]) -> None:
+        """Carry the robot's state over to the other model."""
+        model, data = where
+        if data is self._data:
+            return
+        mujoco.mj_getState(self._model, self._data, self._state, STATE)
+        mujoco.mj_setState(model, data, self._state, STATE)
+        base = self._parts.base_body
+        data.xpos[base], data.xmat[base] = self._data.xpos[base], self._data.xmat[base]
+        self._model, self._data = model, data
 
     def _next_change_ns(self) -> int:
         """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
@@ -231,7 +254,7 @@ class Simulator:
         wheels = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
         if wheels != base.wheels:
             base.wheels = wheels
-            half = self._parts.model.nu // 2
+            half = self._model.nu // 2
             self._data.ctrl[:half], self._data.ctrl[half:] = wheels
 
     def _steps_without_contact(self) -> int:
