@@ -55,14 +55,5 @@ def _beyond_edges(points_m: Floats, planes: tuple[Floats, Floats]) -> Floats:
 
 
 def nearest_distance(points_m: Floats, outline_m: Floats, planes: tuple[Floats, Floats]) -> float:
-    """Least ``outward_distance`` of the points to an outline with those ``half_planes``; only the points that can be
-    the nearest are looked at closely.
-
-    # (N, 2), (V, 2) -> ()
-    """
-    bound = _beyond_edges(points_m, planes)
-    first = int(bound.argmin())
-    if bound[first] <= 0.0:
-        return float(bound[first])
-    reach = float(_outward(points_m[first : first + 1], outline_m, planes)[0])
-    return float(_outward(points_m[bound <= reach], outline_m, planes).min())
+    """Least ``outward_distance`` of the points to an outline with those ``half_planes``. # (N, 2), (V, 2) -> ()"""
+    return float(_outward(points_m, outline_m, planes).min())

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from dsac_robot.core.geometry import half_planes, nearest_distance, outward_distance
-from dsac_robot.core.lidar import returns_in_base
+from dsac_robot.core.lidar import free_of, returns_of
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
@@ -56,7 +56,7 @@ def goal_distance_m(odom: Odom, goal: Goal) -> float:
 def clearance_m(scan: Scan, robot: Robot) -> float:
     """Least distance of a lidar return to the footprint (at least 0; range_max_m where nothing is seen)."""
     outline, planes, spread_m = _outline(robot)
-    points = returns_in_base(scan.ranges_m, robot.lidar, spread_m)
+    points = returns_of(*free_of(scan, robot.lidar), robot.lidar, spread_m)
     if len(points) == 0:
         return robot.lidar.range_max_m
     return max(0.0, nearest_distance(points, outline, planes))

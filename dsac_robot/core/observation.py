@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
-from dsac_robot.core.lidar import free_distance
+from dsac_robot.core.lidar import free_of
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.robot import Lidar, Robot
 from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Scan
@@ -66,7 +66,7 @@ def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: Observa
 @lru_cache(maxsize=64)  # each scan serves several ticks
 def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
-    free, valid = free_distance(scan.ranges_m, lidar)
+    free, valid = free_of(scan, lidar)
     nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), _first_beams(lidar.beams, sectors))
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
