@@ -9,6 +9,7 @@ Only the body's box can touch obstacles; only wheels and casters touch the groun
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
@@ -45,8 +46,8 @@ def floor_model(robot: Robot, world: World) -> mujoco.MjModel:
     return build(robot, World("floor", np.zeros((0, 3)), world.start, world.goal_m, world.path_length_m)).model
 
 
-def build(robot: Robot, world: World) -> RobotModel:
-    """Compile ``robot`` standing at the start of ``world``."""
+def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | None = None) -> RobotModel:
+    """Compile ``robot`` standing at the start of ``world``. ``dress`` may add to the looks before."""
     spec = mujoco.MjSpec()
     spec.option.timestep = TIME_STEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -64,6 +65,8 @@ def build(robot: Robot, world: World) -> RobotModel:
     )
     _add_robot(spec, robot, world)  # first: its indices are then the same in every world
     _add_obstacles(spec, world)
+    if dress is not None:
+        dress(spec)
     model = spec.compile()
 
     def dofs(side: str) -> tuple[int, ...]:

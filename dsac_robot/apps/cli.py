@@ -22,6 +22,7 @@ COMMANDS = (
     "up_cmd",
     "demo_cmd",
     "report_cmd",
+    "view_cmd",
     "bench_cmd",
 )
 

@@ -4,6 +4,7 @@ nodes use. BARN runs, calibration drives and the parity gate all go through ``dr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal,
 
 if TYPE_CHECKING:
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy
+    from sim.simulator import Simulator
     from sim.worlds import World
 
 CAUSED_MPS = 0.02  # DESIGN section 10: a contact is caused when the robot's speed at the touch is above this
@@ -56,6 +58,19 @@ class Drive:
     scores: Floats  # (N, K) of the monitor; K = 0 without one
 
 
+@dataclass(frozen=True)
+class Moment:
+    """One guard period of a drive, as an observer sees it. Looking must not change the simulator."""
+
+    time_s: float
+    sim: Simulator
+    scan: Scan | None  # the newest
+    sent: Command
+    level: Level
+    reason: Reason
+    verdict: OodLevel | None  # of the command in use
+
+
 def drive(
     robot: Robot,
     world: World,
@@ -64,9 +79,10 @@ def drive(
     monitor: DeployedMonitor | None,
     guard: GuardParams | None,
     params: LoopParams = LoopParams(),
+    observer: Callable[[Moment], None] | None = None,
 ) -> Drive:
     """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only slewed; without
-    ``monitor`` the guard needs no verdicts. Same arguments, same drive."""
+    ``monitor`` the guard needs no verdicts. ``observer`` is shown each guard period. Same arguments, same drive."""
     from sim.simulator import SimParams, Simulator
 
     rng = np.random.default_rng(seed)
@@ -91,6 +107,8 @@ def drive(
             break
         sim.send(loop.send(now_ns))
         loop.trace(now_ns, here, sim.twist[0])
+        if observer is not None:
+            observer(loop.moment(now_ns, sim))
         now_ns += period_ns
     return Drive(
         outcome,
@@ -197,6 +215,11 @@ class _Loop:
         if self.monitor is not None:
             self.monitor.add(self._sent)
         return self._sent
+
+    def moment(self, now_ns: int, sim: Simulator) -> Moment:
+        """This guard period, for an observer."""
+        verdict = self._verdict.level if self._verdict is not None else None
+        return Moment(now_ns / NS, sim, self._scan, self._sent, *self._now, verdict)
 
     def trace(self, now_ns: int, pose: tuple[float, float, float], speed_mps: float) -> None:
         """Note one row now and then."""
