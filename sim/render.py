@@ -1,9 +1,10 @@
-"""Pictures of a simulated drive, drawn without a screen: on a GPU through EGL, else in software (Mesa's EGL, or OSMesa)."""
+"""Pictures of a simulated drive, drawn without a screen: on a GPU through EGL, else in software (Mesa, OSMesa)."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
 import os
 import subprocess
@@ -18,10 +19,10 @@ import numpy.typing as npt
 
 from dsac_robot.core.lidar import returns_in_base
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Floats, Scan
+from dsac_robot.core.values import NS, Floats, Scan
 from sim.robot_model import build
 from sim.simulator import Simulator
-from sim.visuals import DRAWN_HEIGHT_M, dress
+from sim.visuals import COLOURS, DRAWN_HEIGHT_M, dress
 from sim.worlds import World
 
 Image = npt.NDArray[np.uint8]  # (H, W, 3)
@@ -58,7 +59,12 @@ def backend() -> str:
         environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
         try:
             tried = subprocess.run(
-                [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+                [sys.executable, "-c", program],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             said.append(f"{name}: no answer in 60 s")
@@ -78,6 +84,23 @@ def _context(width: int, height: int) -> Any:
     except (ImportError, RuntimeError, AttributeError) as error:
         raise RenderError(f"cannot draw through {name} in this process: {error}. Run {APT}, or make") from error
     return context
+
+
+class Stage:
+    """What is looked at: a dressed model of its own, which shows a simulator's state and cannot disturb it."""
+
+    def __init__(self, robot: Robot, world: World) -> None:
+        self.model = build(robot, world, lambda spec: dress(spec, robot, world)).model
+        self.data = mujoco.MjData(self.model)
+
+    def follow(self, sim: Simulator) -> None:
+        """Take over the simulator's state."""
+        state = sim.data
+        self.data.qpos[:], self.data.mocap_pos[:] = state.qpos, state.mocap_pos
+        self.data.time = sim.time_ns / NS
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
 
 
 class SceneRenderer:
@@ -100,9 +123,9 @@ class SceneRenderer:
             raise ValueError(f"size {size[0]}x{size[1]} is outside [16x16, {SIZE_MAX[0]}x{SIZE_MAX[1]}]")
         self.robot, self.size, self.camera_name = robot, size, camera
         self._gl = _context(*size)
-        parts = build(robot, world, lambda spec: dress(spec, robot, world, goal_radius_m))
-        self._model, self._base = parts.model, parts.base_body
-        self._data = mujoco.MjData(self._model)
+        self._stage = Stage(robot, world)
+        self._goal_m, self._goal_radius_m = world.goal_m, goal_radius_m
+        self._model, self._data = self._stage.model, self._stage.data
         self._scene = mujoco.MjvScene(self._model, maxgeom=10_000)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
@@ -122,11 +145,7 @@ class SceneRenderer:
 
         # points (N, 2); trail: x, y, colour
         """
-        state = sim.data
-        self._data.qpos[:], self._data.mocap_pos[:] = state.qpos, state.mocap_pos
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
+        self._stage.follow(sim)
         self._look(sim.pose)
         self._gl.make_current()
         mujoco.mjv_updateScene(
@@ -138,6 +157,8 @@ class SceneRenderer:
             mujoco.mjtCatBit.mjCAT_ALL.value,
             self._scene,
         )
+        disc = self._goal_radius_m, self._goal_radius_m, 0.002
+        self._draw(mujoco.mjtGeom.mjGEOM_CYLINDER, disc, (*self._goal_m, 0.003), (*COLOURS["goal"], 0.3))
         self._draw_trail(trail)
         if points_m is not None:
             self._draw_points(points_m)
@@ -161,7 +182,12 @@ class SceneRenderer:
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE.value
         reach_m = float(np.hypot(*self.robot.footprint.T).max())
         if self.camera_name == "top":
-            camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = (x, y, 0.0), 24.0 * reach_m, 90.0, -90.0
+            camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = (
+                (x, y, 0.0),
+                24.0 * reach_m,
+                90.0,
+                -90.0,
+            )
             return
         if self._azimuth_deg is None:
             self._azimuth_deg = math.degrees(yaw)
@@ -195,7 +221,7 @@ class SceneRenderer:
             self._draw(mujoco.mjtGeom.mjGEOM_BOX, (0.013,) * 3, (x, y, height_m), (*RETURN_COLOUR, 1.0))
 
     def _draw_trail(self, trail: Sequence[tuple[float, float, Colour]]) -> None:
-        for (x0, y0, _), (x1, y1, colour) in zip(trail, trail[1:], strict=False):
+        for (x0, y0, _), (x1, y1, colour) in itertools.pairwise(trail):
             geom = self._draw(mujoco.mjtGeom.mjGEOM_CAPSULE, (0.02, 0.02, 0.02), (0.0, 0.0, 0.0), (*colour, 1.0))
             if geom is not None:
                 mujoco.mjv_connector(

@@ -23,7 +23,9 @@ SPARE_OBSTACLES = 8  # cylinders that can be put somewhere while the simulation 
 SPARE_RADIUS_M = 0.15
 GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
 SERVO_DROOP_RADPS = 0.3  # speed error at which a wheel servo gives its whole torque
-FRICTION_SOFTNESS = 0.06  # impratio: a softer friction cone keeps slipping wheels on the ground (0.15 makes the base rock, 1.0 hop)
+FRICTION_SOFTNESS = (
+    0.06  # impratio: a softer friction cone keeps slipping wheels on the ground (0.15 makes the base rock, 1.0 hop)
+)
 ARMATURE_KGM2 = 0.02  # motor and gear, seen at the wheel; with less the limited servo hunts at TIME_STEP_S
 CONTACT = (0.08, 1.0)  # time constant (s) and damping ratio of the tyre
 

@@ -31,7 +31,7 @@ COLOURS = {
 }
 
 
-def dress(spec: mujoco.MjSpec, robot: Robot, world: World, goal_radius_m: float = 1.0) -> None:
+def dress(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
     """Give an uncompiled world its looks."""
     for name, rgb in COLOURS.items():
         spec.add_material(name=name, rgba=[*rgb, 1.0], specular=0.25, shininess=0.4)
@@ -43,7 +43,7 @@ def dress(spec: mujoco.MjSpec, robot: Robot, world: World, goal_radius_m: float 
             _floor(spec, geom)
         else:
             geom.group = HIDDEN_GROUP  # what touches and rolls: the robot gets a body of its own below
-    _goal(spec, world, goal_radius_m)
+    _goal(spec, world)
     _robot(spec, robot)
 
 
@@ -92,13 +92,11 @@ def _lower(geom: mujoco.MjsGeom) -> None:
     geom.material = "placed" if geom.name.startswith("spare") or geom.parent.mocap else "obstacle"
 
 
-def _goal(spec: mujoco.MjSpec, world: World, radius_m: float) -> None:
+def _goal(spec: mujoco.MjSpec, world: World) -> None:
     x, y = world.goal_m
-    green = COLOURS["goal"]
     cylinder, sphere = mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE
-    _add(spec.worldbody, cylinder, [radius_m, 0.002, 0], [x, y, 0.002], rgba=[*green, 0.25])
-    _add(spec.worldbody, cylinder, [0.018, 0.35, 0], [x, y, 0.35], material="goal")
-    _add(spec.worldbody, sphere, [0.07, 0, 0], [x, y, 0.72], material="goal")
+    _add(spec.worldbody, cylinder, [0.018, 0.35, 0], [x, y, 0.35], "goal")
+    _add(spec.worldbody, sphere, [0.07, 0, 0], [x, y, 0.72], "goal")
 
 
 def _robot(spec: mujoco.MjSpec, robot: Robot) -> None:
@@ -135,16 +133,12 @@ def _add(
     shape: mujoco.mjtGeom,
     size: list[float],
     pos: list[float],
-    material: str = "",
-    rgba: list[float] | None = None,
+    material: str,
 ) -> mujoco.MjsGeom:
     """A thing that is only seen."""
     geom = body.add_geom(type=shape, size=np.array(size, np.float64), pos=np.array(pos, np.float64))
     geom.contype = geom.conaffinity = 0
     geom.mass = 0.0
     geom.group = 1
-    if material:
-        geom.material = material
-    if rgba:
-        geom.rgba = rgba
+    geom.material = material
     return geom

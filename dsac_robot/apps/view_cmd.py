@@ -40,7 +40,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("view", help="watch one simulated drive, in a window or as a video")
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--world", default="clutter:0", metavar="NAME", help="clutter:SEED or empty (default: clutter:0)")
+    where.add_argument(
+        "--world", default="clutter:0", metavar="NAME", help="clutter:SEED or empty (default: clutter:0)"
+    )
     where.add_argument("--world-file", type=Path, metavar="FILE", help="a world_N.world of a BARN directory")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
     parser.add_argument("--seed", type=int, default=0, help="of noise (default: 0)")
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         return drive(robot, world, args.seed, policy, monitor, guard_params(args.profile), params, observer)
 
     if args.video is None:
-        done = watch(go)
+        done = watch(go, robot, world)
     else:
         done = film(go, robot, world, args.video, size, args.camera)
         print(f"wrote {args.video}")
@@ -193,25 +195,25 @@ def film(
     return done
 
 
-def watch(go: Callable[[Callable[[Moment], None]], Drive]) -> Drive:
-    """Drive in MuJoCo's own viewer, not faster than real time. Closing the window lets the drive end unseen."""
+def watch(go: Callable[[Callable[[Moment], None]], Drive], robot: Robot, world: World) -> Drive:
+    """Drive in MuJoCo's own viewer, not faster than real time. Once the window is closed the drive ends unseen."""
     import mujoco.viewer
 
-    window: Any = None
-    began = 0.0
+    from sim.render import Stage
 
-    def observer(moment: Moment) -> None:
-        nonlocal window, began
-        if window is None:
-            window = mujoco.viewer.launch_passive(moment.sim.model, moment.sim.data, show_right_ui=False)
-            began = time.monotonic() - moment.time_s
-        if window.is_running():
-            moment.sim.data  # noqa: B018  (brings the drawn state up to date)
-            window.sync()
-            time.sleep(max(0.0, began + moment.time_s - time.monotonic()))
+    stage = Stage(robot, world)
+    with mujoco.viewer.launch_passive(stage.model, stage.data, show_right_ui=False) as window:
+        with window.lock():
+            window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+            window.cam.trackbodyid = stage.model.body("base").id
+            window.cam.distance, window.cam.elevation = 4.0, -35.0
+        began = time.monotonic()
 
-    try:
+        def observer(moment: Moment) -> None:
+            if window.is_running():
+                with window.lock():
+                    stage.follow(moment.sim)
+                window.sync()
+                time.sleep(max(0.0, began + moment.time_s - time.monotonic()))
+
         return go(observer)
-    finally:
-        if window is not None:
-            window.close()

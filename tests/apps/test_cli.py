@@ -9,7 +9,8 @@ import pytest
 from dsac_robot.apps.cli import main, parser
 
 COMMANDS = ("train", "export", "bundle", "keys", "barn", "bag", "dataset", "offline", "up", "demo", "report")
-HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
+COMMANDS += ("view", "bench")
+HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari", "av"}
 
 
 def test_every_command_is_there() -> None:

@@ -1,4 +1,4 @@
-"""The measurements of ``dsac-robot bench sim``.
+"""How fast the simulator is, and how much its time step matters: the measurements of ``dsac-robot bench sim``.
 
 Two things to compare are run in turn, an episode of one and then of the other, and the median of the turns' ratios
 counts: what else the machine does at the time then hits both alike. What runs on one core is timed by that thread's
@@ -15,29 +15,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import mujoco
 import numpy as np
 
-from dsac_robot.apps.figures import Figure
 from dsac_robot.core.kinematics import wheel_speeds
 from dsac_robot.core.observation import ObservationLayout
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Floats, Floats32, ns
 from sim.navigate import COMMAND_PERIOD_S, NavigateEnv, NavigateEnvParams
-from sim.robot_model import TIME_STEP_S, build
+from sim.robot_model import build
 from sim.simulator import Simulator
 from sim.worlds import World, barn_ids, generate_clutter, read_barn_world
 
 WORLDS = 8
 EPISODE_S = 20.0  # as in the training recipes
-TARGET_OVER_BARE = 0.45
-TARGET_TWO_OVER_ONE = 1.8
-TARGET_REALTIME = {"skid_steer": 40.0, "differential": 100.0}
 DRIVE_S = 10.0  # of open loop, when two time steps are compared
 DRIVES = 6
-TOLERANCE = 0.02  # of the way driven: how far the positions of two time steps may come apart in it
 
 
 @dataclass(frozen=True)
@@ -66,45 +60,6 @@ def make_env(robot: Robot, worlds: Sequence[World]) -> NavigateEnv:
     params = NavigateEnvParams(time_limit_s=EPISODE_S, forward_only=True)
     layout = replace(ObservationLayout(), control_period_s=period_s)
     return NavigateEnv(robot, layout, params=params, worlds=WorldList(tuple(worlds)))
-
-
-def bench(robots: Sequence[Robot], worlds: Sequence[World], seconds: float) -> tuple[list[Figure], dict[str, Any]]:
-    """All figures, and what else there is to say about them."""
-    first = robots[0]
-    turns = against_bare(make_env(first, worlds), seconds)
-    ratio, low, high = _quartiles(turns["env_x"] / turns["bare_x"])
-    figures = [
-        Figure("env_over_bare", ratio, "", TARGET_OVER_BARE),
-        Figure("full_rate_sensors_over_bare", _quartiles(turns["full_x"] / turns["bare_x"])[0]),
-        Figure("bare_realtime_factor", float(np.median(turns["bare_x"])), "s/s"),
-    ]
-    scaling = two_against_one(first, worlds, seconds)
-    figures.append(Figure("two_processes_over_one", _quartiles(scaling)[0], "", TARGET_TWO_OVER_ONE))
-    for robot in robots:
-        factor = turns["env_x"] if robot is first else realtime(make_env(robot, worlds), seconds)
-        target = TARGET_REALTIME[robot.base.drive]
-        figures.append(Figure(f"realtime_factor_{robot.name}", float(np.median(factor)), "s/s", target))
-    for robot in robots:
-        for step_s in (TIME_STEP_S, 2.0 * TIME_STEP_S):
-            worst, typical, way_m = time_step_difference(robot, step_s)
-            name = f"{robot.name}_at_{1000 * step_s:g}_ms"
-            target = TOLERANCE if step_s == TIME_STEP_S else None
-            figures.append(Figure(f"time_step_difference_{name}", worst / way_m, "m/m", target, None, at_least=False))
-            figures.append(Figure(f"time_step_difference_median_{name}", typical / way_m, "m/m"))
-    more = {
-        "time_step_s": TIME_STEP_S,
-        "env_over_bare_quartiles": [low, high],
-        "two_processes_quartiles": list(_quartiles(scaling)[1:]),
-        "turns": len(turns["env_x"]),
-        "seconds": seconds,
-    }
-    return figures, more
-
-
-def _quartiles(values: Floats) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
-    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return float(middle), float(low), float(high)
 
 
 # -- the environment against its physics -------------------------------------------------------------------------------
@@ -152,8 +107,8 @@ def steer(env: NavigateEnv, observation: Floats32) -> Floats32:
 
 
 def against_bare(env: NavigateEnv, seconds: float) -> dict[str, Floats]:
-    """Simulated seconds per second of one core, turn by turn: the environment (``env_x``), a loop of ``mj_step`` on the same
-    model under the same wheel set points (``bare_x``), and the simulator with every sensor at its own rate but no
+    """Simulated seconds per second of one core, turn by turn: the environment (``env_x``), a loop of ``mj_step`` on the
+    same model under the same wheel set points (``bare_x``), and the simulator with every sensor at its own rate but no
     observation, reward or cost (``full_x``). # (T,) each"""
     rng = np.random.default_rng(0)
     rows: list[tuple[float, float, float]] = []
