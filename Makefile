@@ -8,13 +8,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ros,sim,train,deploy,data,report,dev
+EXTRAS := ros,sim,train,deploy,data,report,video,dev
+GL := libegl1 libgl1 libgl1-mesa-dri
 
 # The venv brings its own ROS 2. A sourced system ROS would put other versions of the same modules before it.
 unexport PYTHONPATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: help venv test lint format demo colcon pin clean
+.PHONY: help venv gl test lint format demo colcon pin clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -32,7 +33,14 @@ $(READY): setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
 
-test: lint ## ruff, mypy and all tests; the ROS graph tests run one at a time
+# What MuJoCo draws with where there is no screen and no GPU. Without root it is only said: nothing but --video needs it.
+gl: ## install Mesa's OpenGL, which renders videos in software
+	@libraries="$$(ldconfig -p)"; \
+	  { grep -q 'libEGL_\(mesa\|nvidia\).so' <<< "$$libraries" && grep -q 'libGL.so.1' <<< "$$libraries"; } || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y $(GL); } || \
+	  echo "videos cannot be drawn here: run sudo apt-get install $(GL)" >&2
+
+test: lint gl ## ruff, mypy and all tests; the ROS graph tests run one at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not loop"
 	@if compgen -G 'tests/loop/test_*.py' > /dev/null; then $(BIN)/python -m pytest -m loop; fi
 
@@ -44,7 +52,7 @@ format: venv ## let ruff rewrite imports and layout
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: venv ## drive the simulated robot through every level of the safety ladder; the report lands in out/demo
+demo: venv gl ## drive the simulated robot through every level of the safety ladder; the report lands in out/demo
 	$(BIN)/dsac-robot demo --out out/demo
 
 # With a system ROS the usual `colcon build` in a workspace does the same. Afterwards: source out/colcon/install/setup.bash

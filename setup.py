@@ -36,6 +36,7 @@ EXTRAS = {
     "train": ["torch>=2.6", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.2", "gymnasium>=1.0"],
     "deploy": ["onnxruntime>=1.17", "cryptography>=41"],
     "data": ["rosbags>=0.10.5", "mcap>=1.2", "minari[hdf5]>=0.5.2"],
+    "video": ["mujoco>=3.2", "av>=12"],
     "report": ["matplotlib>=3.8", "rliable>=1.2", "pandas<3"],
     "dev": [
         "colcon-common-extensions>=0.3",

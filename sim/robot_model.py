@@ -9,6 +9,7 @@ Only the body can touch obstacles; only wheels and casters touch the ground.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
@@ -42,8 +43,13 @@ class RobotModel:
     mover_mocaps: tuple[int, ...]
 
 
-def build(robot: Robot, world: World) -> RobotModel:
-    """Compile ``robot`` standing at the start of ``world``."""
+def floor_model(robot: Robot, world: World) -> mujoco.MjModel:
+    """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers."""
+    return build(robot, World("floor", np.zeros((0, 3)), world.start, world.goal_m, world.path_length_m)).model
+
+
+def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | None = None) -> RobotModel:
+    """Compile ``robot`` standing at the start of ``world``. ``dress`` may add to the looks before."""
     spec = mujoco.MjSpec()
     spec.option.timestep = TIME_STEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -59,8 +65,10 @@ def build(robot: Robot, world: World) -> RobotModel:
         solref=tyre,
         friction=[robot.base.friction, 0, 0],
     )
+    _add_robot(spec, robot, world, tyre)  # first: its indices are then the same in every world
     _add_obstacles(spec, world)
-    _add_robot(spec, robot, world, tyre)
+    if dress is not None:
+        dress(spec)
     model = spec.compile()
 
     def dofs(side: str) -> tuple[int, ...]:

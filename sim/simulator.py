@@ -18,13 +18,15 @@ from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
 from sim.lidar import cast, measure
-from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build, floor_model
 from sim.sensors import InertialUnit, WheelOdometry
 from sim.wall_gap import WallGap
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
 CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
+STATE = int(mujoco.mjtState.mjSTATE_PHYSICS | mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_WARMSTART)
+NEAR_M = 1.5  # cylinders within this distance of the robot's reach are kept at hand for that
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class _Watchdog:
     command: tuple[float, float] = (0.0, 0.0)
     newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
     pending: list[tuple[int, float, float]] = field(default_factory=list)
+    wheels: tuple[float, float] | None = None  # what the wheels' set points are
 
 
 class Simulator:
@@ -72,7 +75,11 @@ class Simulator:
         self.nominal = nominal or robot
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
-        self._data = mujoco.MjData(self._parts.model)
+        # Where nothing can be touched, the robot is stepped on an empty floor: the same numbers in half the time.
+        self._model, self._data = self._in_world = self._parts.model, mujoco.MjData(self._parts.model)
+        floor = floor_model(robot, world)
+        self._on_floor = floor, mujoco.MjData(floor)
+        self._state = np.zeros(mujoco.mj_stateSize(self._model, STATE))
         self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
         self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
         normals, offsets = half_planes(robot.footprint)
@@ -80,6 +87,8 @@ class Simulator:
         self._wall_gap = WallGap(robot.footprint, world.walls_m)
         self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
+        self._near = self._near_of = self._cylinders
+        self._near_from_m, self._near_reach_m = (0.0, 0.0), -1.0
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
         self.touching = False
@@ -90,10 +99,11 @@ class Simulator:
         period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
         self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
         self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
-        mujoco.mj_step(self._parts.model, self._data, nstep=100)  # settle on the tyres
+        mujoco.mj_kinematics(self._model, self._data)
+        self._step(100, near=self._steps_without_contact() == 0)  # settle on the tyres
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
-        self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
+        self._wheel_positions = np.array(dofs) + 1  # a free joint has 7 positions and 6 velocities
         self._link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
         self._wheels = WheelOdometry(robot, self.nominal, self._wheel_angles(), self.rng, params.noise)
         self._inertial = InertialUnit(robot, self.rng, bias_rng, params.noise)
@@ -103,11 +113,22 @@ class Simulator:
     # -- truth -----------------------------------------------------------------------------------------------------
 
     @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled world, to draw it or to time it; not to be changed."""
+        return self._parts.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The physics' state now, obstacles and all, to look at."""
+        self._go(self._in_world)
+        return self._data
+
+    @property
     def pose(self) -> tuple[float, float, float]:
         """True x, y, yaw in the world."""
-        rotation = self._data.xmat[self._parts.base_body]
-        x, y = self._data.xpos[self._parts.base_body][:2]
-        return float(x), float(y), math.atan2(rotation[3], rotation[0])
+        x, y, _ = self._data.xpos[self._parts.base_body].tolist()
+        rotation = self._data.xmat[self._parts.base_body].tolist()
+        return x, y, math.atan2(rotation[3], rotation[0])
 
     @property
     def twist(self) -> tuple[float, float]:
@@ -174,14 +195,14 @@ class Simulator:
         self._clear_until_ns = 0
         for i, mocap in enumerate(self._parts.spare_mocaps):
             x, y = self._spares.get(i, (0.0, 0.0))
-            self._data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
+            self._in_world[1].mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
         extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
         self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
 
     def _place_movers(self) -> None:
         """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
         for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
-            self._moving[i, :2] = self._data.mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
+            self._moving[i, :2] = self._in_world[1].mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -204,43 +225,65 @@ class Simulator:
         if self.time_ns == 0:
             self._sense(samples)
         while self.time_ns + STEP_NS <= to_ns:
-            horizon = min(to_ns, self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
+            self._drive()
+            horizon = min(self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
             if self.params.imu:
                 horizon = min(horizon, self._imu.next_ns)
-            steps = max(1, min((horizon - self.time_ns) // STEP_NS, (to_ns - self.time_ns) // STEP_NS))
-            self._drive()
+            # what is due between two steps happens at the second
+            steps = max(1, min(-((self.time_ns - horizon) // STEP_NS), (to_ns - self.time_ns) // STEP_NS))
             if self._clear_until_ns < self.time_ns + steps * STEP_NS:
                 self._clear_until_ns = self.time_ns + self._steps_without_contact() * STEP_NS
-            steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
-            before = self._data.qvel[:6].copy()  # an impact has changed it by the end of the step
-            mujoco.mj_step(self._parts.model, self._data, nstep=steps)
+                steps = max(1, min(steps, (self._clear_until_ns - self.time_ns) // STEP_NS))
+            look = self.time_ns + steps * STEP_NS > self._clear_until_ns
+            before = self._data.qvel[:6].copy() if look else None  # an impact has changed it by the end of the step
+            self._step(steps, near=look)
             self.time_ns += steps * STEP_NS
-            if self.time_ns > self._clear_until_ns:
+            if before is not None:
                 self._look_for_contact(samples, before)
             self._sense(samples)
         return samples
 
+    def _step(self, steps: int, near: bool) -> None:
+        """Step the physics: among the obstacles where they are ``near``, else on the empty floor."""
+        self._go(self._in_world if near else self._on_floor)
+        mujoco.mj_step(self._model, self._data, nstep=steps)
+
+    def _go(self, where: tuple[mujoco.MjModel, mujoco.MjData]) -> None:
+        """Carry the robot's state over to the other model."""
+        model, data = where
+        if data is self._data:
+            return
+        mujoco.mj_getState(self._model, self._data, self._state, STATE)
+        mujoco.mj_setState(model, data, self._state, STATE)
+        base = self._parts.base_body
+        data.xpos[base], data.xmat[base] = self._data.xpos[base], self._data.xmat[base]
+        self._model, self._data = model, data
+
     def _next_change_ns(self) -> int:
         """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
-        soonest = min((at for at, _, _ in self._base.pending), default=self.time_ns + NS)
-        silent_from = self._base.last_ns + ns(self.robot.actuation.command_timeout_s)
-        if any(self._base.command):
+        base = self._base
+        soonest = min(base.pending)[0] if base.pending else self.time_ns + NS
+        if any(base.command):
+            silent_from = base.last_ns + ns(self.robot.actuation.command_timeout_s)
             soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
         return max(soonest, self.time_ns + STEP_NS)
 
     def _drive(self) -> None:
         base, actuation = self._base, self.robot.actuation
-        for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
-            base.command, base.last_ns = (speed, yaw_rate), at
-            base.pending.remove((at, speed, yaw_rate))
-        if self.time_ns - base.last_ns >= ns(actuation.command_timeout_s) and any(base.command):
+        if base.pending and min(base.pending)[0] <= self.time_ns:
+            for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
+                base.command, base.last_ns = (speed, yaw_rate), at
+                base.pending.remove((at, speed, yaw_rate))
+        if any(base.command) and self.time_ns - base.last_ns >= ns(actuation.command_timeout_s):
             speed, yaw_rate = base.command
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
-        half = self._parts.model.nu // 2
-        self._data.ctrl[:half], self._data.ctrl[half:] = left, right
+        wheels = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
+        if wheels != base.wheels:
+            base.wheels = wheels
+            half = self._model.nu // 2
+            self._data.ctrl[:half], self._data.ctrl[half:] = wheels
 
     def _steps_without_contact(self) -> int:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
@@ -249,14 +292,18 @@ class Simulator:
             self._place_movers()
             return 0
         x, y, yaw = self.pose
-        c, s = math.cos(yaw), math.sin(yaw)
-        dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
-        in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
-        gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
-        gap_m = min(float(gap.min(initial=10.0)), self._other_gap_m(x, y, yaw))
-        velocity = self._data.qvel
-        fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / ((fastest + self._mover_speed_mps) * TIME_STEP_S))))
+        vx, vy, _, _, _, turn = self._data.qvel[:6].tolist()
+        step_m = (math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75 + self._mover_speed_mps) * TIME_STEP_S
+        near, free_m = self._cylinders_near(x, y)
+        dx, dy, radius = near[0] - x, near[1] - y, near[2]
+        gap_m = float((np.hypot(dx, dy) - radius).min(initial=free_m + self._reach_m)) - self._reach_m
+        if gap_m < CLEAR_STEPS_MAX * step_m:  # the circle around the footprint may touch: look at its edges
+            c, s = math.cos(yaw), math.sin(yaw)
+            forward, left = c * dx + s * dy, c * dy - s * dx
+            beyond = self._normals[:, :1] * forward + self._normals[:, 1:] * left - self._offsets  # (V, N)
+            gap_m = float((beyond.max(axis=0) - radius).min(initial=free_m))  # a lower bound
+        gap_m = min(gap_m, self._other_gap_m(x, y, yaw))
+        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / step_m)))
 
     def _other_gap_m(self, x_m: float, y_m: float, yaw_rad: float) -> float:
         """A lower bound of the distance to walls and movers."""
@@ -266,6 +313,16 @@ class Simulator:
             away = np.hypot(self._moving[:, 0] - x_m, self._moving[:, 1] - y_m) - self._moving[:, 2]
             gap_m = min(gap_m, float(away.min()) - self._reach_m)
         return gap_m
+
+    def _cylinders_near(self, x_m: float, y_m: float) -> tuple[Floats, float]:
+        """Cylinders around a position, and how far from the footprint all others are at least. # (3, N)"""
+        moved = math.hypot(x_m - self._near_from_m[0], y_m - self._near_from_m[1])
+        if self._near_of is not self._cylinders or moved > self._near_reach_m:
+            field = self._cylinders
+            gap = np.hypot(field[:, 0] - x_m, field[:, 1] - y_m) - field[:, 2]
+            self._near, self._near_of = np.ascontiguousarray(field[gap < NEAR_M + self._reach_m].T), field
+            self._near_from_m, self._near_reach_m, moved = (x_m, y_m), 0.5 * NEAR_M, 0.0
+        return self._near, NEAR_M - moved
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -297,7 +354,7 @@ class Simulator:
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 
     def _wheel_angles(self) -> list[float]:
-        return [float(angle) for angle in self._data.qpos[self._wheel_positions]]
+        return self._data.qpos[self._wheel_positions].tolist()
 
     def _measure_odom(self) -> Odom:
         if not self.params.wheel_odometry:

@@ -55,7 +55,7 @@ EXTRA = {
 ONE_FILE_ONLY = {"yaml": "dsac_robot/core/files.py"}
 
 # What an application may import only inside the function that needs it.
-HEAVY = {"gymnasium", "matplotlib", "minari", "mujoco", "onnx", "onnxruntime", "pandas", "ray", "rclpy"}
+HEAVY = {"av", "gymnasium", "matplotlib", "minari", "mujoco", "onnx", "onnxruntime", "pandas", "ray", "rclpy"}
 HEAVY |= {"rliable", "rosbags", "scipy", "tensorboard", "tensorrt", "torch"}
 
 

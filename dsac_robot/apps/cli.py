@@ -26,6 +26,8 @@ COMMANDS = (
     "report_cmd",
     "replay_cmd",
     "robot_cmd",
+    "view_cmd",
+    "bench_cmd",
 )
 
 

@@ -4,6 +4,7 @@ nodes use. BARN runs, calibration drives and the parity gate all go through ``dr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal,
 
 if TYPE_CHECKING:
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy
-    from sim.simulator import SimParams
+    from sim.simulator import SimParams, Simulator
     from sim.worlds import World
 
 INFERENCE_S = 0.005  # a scan's command and verdict reach the guard this long after the scan
@@ -57,6 +58,19 @@ class Drive:
     scores: Floats  # (N, K) of the monitor; K = 0 without one
 
 
+@dataclass(frozen=True)
+class Moment:
+    """One guard period of a drive, as an observer sees it. Looking must not change the simulator."""
+
+    time_s: float
+    sim: Simulator
+    scan: Scan | None  # the newest
+    sent: Command
+    level: Level
+    reason: Reason
+    verdict: OodLevel | None  # of the command in use
+
+
 def drive(
     robot: Robot,
     world: World,
@@ -67,10 +81,12 @@ def drive(
     params: LoopParams = LoopParams(),
     plant: Robot | None = None,
     sim_params: SimParams | None = None,
+    observer: Callable[[Moment], None] | None = None,
 ) -> Drive:
     """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only slewed; without
     ``monitor`` the guard needs no verdicts. ``plant`` is the robot as it truly is where that differs from ``robot``,
-    the description that policy, monitor, guard and base go by. Same arguments, same drive."""
+    the description that policy, monitor, guard and base go by. ``observer`` is shown each guard period. Same arguments,
+    same drive."""
     from sim.simulator import SimParams, Simulator
 
     rng = np.random.default_rng(seed)
@@ -96,6 +112,8 @@ def drive(
             break
         sim.send(loop.send(now_ns))
         loop.trace(now_ns, here, sim.twist[0])
+        if observer is not None:
+            observer(loop.moment(now_ns, sim))
         now_ns += period_ns
     return Drive(
         outcome,
@@ -202,6 +220,11 @@ class _Loop:
         if self.monitor is not None:
             self.monitor.add(self._sent)
         return self._sent
+
+    def moment(self, now_ns: int, sim: Simulator) -> Moment:
+        """This guard period, for an observer."""
+        verdict = self._verdict.level if self._verdict is not None else None
+        return Moment(now_ns / NS, sim, self._scan, self._sent, *self._now, verdict)
 
     def trace(self, now_ns: int, pose: tuple[float, float, float], speed_mps: float) -> None:
         """Note one row now and then."""

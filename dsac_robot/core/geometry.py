@@ -28,29 +28,32 @@ def outward_distance(points_m: Floats, outline_m: Floats) -> Floats:
 
     # (N, 2), (V, 2) -> (N,)
     """
-    normals, offsets = half_planes(outline_m)
-    signed = points_m @ normals.T - offsets  # (N, V)
-    inside = signed.max(axis=1)
+    return _outward(points_m, outline_m, half_planes(outline_m))
+
+
+def _outward(points_m: Floats, outline_m: Floats, planes: tuple[Floats, Floats]) -> Floats:
+    inside = _beyond_edges(points_m, planes)
     if not np.any(inside > 0.0):
-        return np.asarray(inside)
-    edges = outline_m[_following(len(outline_m))] - outline_m  # (V, 2)
-    relative = points_m[:, None, :] - outline_m[None]  # (N, V, 2)
-    along = np.clip(np.sum(relative * edges, axis=2) / np.sum(edges * edges, axis=1), 0.0, 1.0)
-    gap = relative - along[..., None] * edges
-    outside = np.sqrt(np.sum(gap * gap, axis=2).min(axis=1))
+        return inside
+    edge_x, edge_y = (outline_m[_following(len(outline_m))] - outline_m).T[..., None]  # (V, 1) each
+    x, y = points_m[:, 0] - outline_m[:, :1], points_m[:, 1] - outline_m[:, 1:]  # (V, N) each
+    along = np.minimum(np.maximum((x * edge_x + y * edge_y) / (edge_x * edge_x + edge_y * edge_y), 0.0), 1.0)
+    x, y = x - along * edge_x, y - along * edge_y
+    outside = np.sqrt((x * x + y * y).min(axis=0))
     return np.asarray(np.where(inside > 0.0, outside, inside))
 
 
-def nearest_distance(points_m: Floats, outline_m: Floats, planes: tuple[Floats, Floats]) -> float:
-    """Least ``outward_distance`` of the points to an outline with those ``half_planes``; only the points that can be
-    the nearest are looked at closely.
+def _beyond_edges(points_m: Floats, planes: tuple[Floats, Floats]) -> Floats:
+    """Distance beyond the edge that each point is farthest beyond: never above the distance to the outline, and equal
+    to it inside. Sums are written out, so that a point's number does not depend on how many points there are.
 
-    # (N, 2), (V, 2) -> ()
+    # (N, 2) -> (N,)
     """
     normals, offsets = planes
-    bound = (points_m @ normals.T - offsets).max(axis=1)  # never above the distance
-    first = int(bound.argmin())
-    if bound[first] <= 0.0:
-        return float(bound[first])
-    reach = float(outward_distance(points_m[first : first + 1], outline_m)[0])
-    return float(outward_distance(points_m[bound <= reach], outline_m).min())
+    signed = normals[:, :1] * points_m[:, 0] + normals[:, 1:] * points_m[:, 1] - offsets[:, None]  # (V, N)
+    return np.asarray(signed.max(axis=0))
+
+
+def nearest_distance(points_m: Floats, outline_m: Floats, planes: tuple[Floats, Floats]) -> float:
+    """Least ``outward_distance`` of the points to an outline with those ``half_planes``. # (N, 2), (V, 2) -> ()"""
+    return float(_outward(points_m, outline_m, planes).min())

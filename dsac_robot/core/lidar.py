@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsac_robot.core.robot import Lidar
-from dsac_robot.core.values import Floats, Floats32
+from dsac_robot.core.values import Floats, Floats32, Scan
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,6 +31,12 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
     return np.where(valid, free, np.float32(0.0)).astype(np.float32), valid
 
 
+@lru_cache(maxsize=8)  # observation, reward and cost of a tick look at the same scan
+def free_of(scan: Scan, lidar: Lidar) -> tuple[Floats32, Mask]:
+    """``free_distance`` of a scan. Not to be written to. # (B,), (B,)"""
+    return free_distance(scan.ranges_m, lidar)
+
+
 @lru_cache(maxsize=8)
 def beam_directions(lidar: Lidar) -> Floats:
     """Unit vectors of the beams in the base frame. # (B, 2)"""
@@ -39,8 +45,18 @@ def beam_directions(lidar: Lidar) -> Floats:
 
 
 def returns_in_base(ranges_m: Floats32, lidar: Lidar) -> Floats:
-    """Points of the base frame where the lidar met something (too-close beams: at the sensor). # (B,) -> (N, 2)"""
-    free, valid = free_distance(ranges_m, lidar)
-    hit = valid & (free < lidar.range_max_m)
-    directions = beam_directions(lidar)[hit]
-    return np.array([lidar.x_m, lidar.y_m]) + directions * free[hit, None].astype(np.float64)
+    """Points of the base frame where the lidar met something (too-close beams: at the sensor), in the order of the
+    beams. # (B,) -> (N, 2)"""
+    return returns_of(*free_distance(ranges_m, lidar), lidar)
+
+
+def returns_of(free_m: Floats32, valid: Mask, lidar: Lidar, spread_m: float = np.inf) -> Floats:
+    """``returns_in_base`` from what ``free_distance`` gives. ``spread_m`` leaves out the returns that are farther away
+    than the nearest by more than that. # (B,), (B,) -> (N, 2)"""
+    beams = np.flatnonzero(valid & (free_m < lidar.range_max_m))
+    distance = free_m.take(beams)
+    if len(beams) and spread_m < lidar.range_max_m:
+        near = distance <= distance.min() + spread_m
+        beams, distance = beams[near], distance[near]
+    directions = beam_directions(lidar).take(beams, axis=0)
+    return np.array([lidar.x_m, lidar.y_m]) + directions * distance[:, None].astype(np.float64)

@@ -10,8 +10,10 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dsac_robot.core.geometry import half_planes, nearest_distance
-from dsac_robot.core.lidar import returns_in_base
+import numpy as np
+
+from dsac_robot.core.geometry import half_planes, nearest_distance, outward_distance
+from dsac_robot.core.lidar import free_of, returns_of
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
@@ -54,15 +56,22 @@ def goal_distance_m(odom: Odom, goal: Goal) -> float:
 @lru_cache(maxsize=64)  # reward and cost both ask
 def clearance_m(scan: Scan, robot: Robot) -> float:
     """Least distance of a lidar return to the footprint (at least 0; range_max_m where nothing is seen)."""
-    points = returns_in_base(scan.ranges_m, robot.lidar)
+    outline, planes, spread_m = _outline(robot)
+    points = returns_of(*free_of(scan, robot.lidar), robot.lidar, spread_m)
     if len(points) == 0:
         return robot.lidar.range_max_m
-    return max(0.0, nearest_distance(points, *_outline(robot)))
+    return max(0.0, nearest_distance(points, outline, planes))
 
 
 @lru_cache(maxsize=8)
-def _outline(robot: Robot) -> tuple[Floats, tuple[Floats, Floats]]:
-    return robot.footprint, half_planes(robot.footprint)
+def _outline(robot: Robot) -> tuple[Floats, tuple[Floats, Floats], float]:
+    """The footprint, its half planes, and a length: of two returns, one whose range is longer by more than that is not
+    the nearer one to the footprint."""
+    outline = robot.footprint
+    sensor = np.array([[robot.lidar.x_m, robot.lidar.y_m]])
+    farthest = float(np.hypot(*(outline - sensor).T).max())
+    outside = max(0.0, float(outward_distance(sensor, outline)[0]))
+    return outline, half_planes(outline), farthest + outside + 1e-3
 
 
 def reached(step: Step, params: NavigateParams) -> bool:

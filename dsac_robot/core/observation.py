@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
-from dsac_robot.core.lidar import free_distance
+from dsac_robot.core.lidar import free_of
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.path import path_errors, points_ahead
 from dsac_robot.core.robot import Lidar, Robot
@@ -86,10 +87,15 @@ def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: Observa
 @lru_cache(maxsize=64)  # each scan serves several ticks
 def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
-    free, valid = free_distance(scan.ranges_m, lidar)
-    edges = np.linspace(0, lidar.beams, sectors, endpoint=False).astype(np.intp)
-    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), edges)
+    free, valid = free_of(scan, lidar)
+    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), _first_beams(lidar.beams, sectors))
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+
+
+@lru_cache(maxsize=8)
+def _first_beams(beams: int, sectors: int) -> npt.NDArray[np.intp]:
+    """Index of the first beam of each sector. # (sectors,)"""
+    return np.linspace(0, beams, sectors, endpoint=False).astype(np.intp)
 
 
 def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:

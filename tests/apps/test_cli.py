@@ -24,8 +24,10 @@ COMMANDS = (
     "identify",
     "robot",
     "replay",
+    "view",
+    "bench",
 )
-HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
+HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari", "av"}
 
 
 def test_every_command_is_there() -> None:
