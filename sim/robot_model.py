@@ -45,27 +45,12 @@ class RobotModel:
 
 def floor_model(robot: Robot, world: World) -> mujoco.MjModel:
     """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers."""
-    return build(robot, World("floor", np.zeros((0, 3)), world.start, world.goal_m, world.path_length_m)).model
+    return _spec(robot, world).compile()
 
 
 def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | None = None) -> RobotModel:
     """Compile ``robot`` standing at the start of ``world``. ``dress`` may add to the looks before."""
-    spec = mujoco.MjSpec()
-    spec.option.timestep = TIME_STEP_S
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    tyre, spec.option.impratio = _tyre(robot)
-    spec.option.iterations = 20
-    spec.worldbody.add_geom(
-        name="ground",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[50, 50, 1],
-        contype=GROUND,
-        conaffinity=0,
-        solref=tyre,
-        friction=[robot.base.friction, 0, 0],
-    )
-    _add_robot(spec, robot, world, tyre)  # first: its indices are then the same in every world
+    spec = _spec(robot, world)
     _add_obstacles(spec, world)
     if dress is not None:
         dress(spec)
@@ -90,6 +75,27 @@ def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | N
         tuple(int(model.geom(f"spare_{i}").id) for i in range(SPARE_OBSTACLES)),
         tuple(int(model.body(f"mover_{i}").mocapid[0]) for i in range(len(world.movers))),
     )
+
+
+def _spec(robot: Robot, world: World) -> mujoco.MjSpec:
+    """The robot on an empty floor. What comes later changes none of its indices."""
+    spec = mujoco.MjSpec()
+    spec.option.timestep = TIME_STEP_S
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    tyre, spec.option.impratio = _tyre(robot)
+    spec.option.iterations = 20
+    spec.worldbody.add_geom(
+        name="ground",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[50, 50, 1],
+        contype=GROUND,
+        conaffinity=0,
+        solref=tyre,
+        friction=[robot.base.friction, 0, 0],
+    )
+    _add_robot(spec, robot, world, tyre)
+    return spec
 
 
 def _add_obstacles(spec: mujoco.MjSpec, world: World) -> None:

@@ -58,7 +58,6 @@ class _Watchdog:
     command: tuple[float, float] = (0.0, 0.0)
     newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
     pending: list[tuple[int, float, float]] = field(default_factory=list)
-    wheels: tuple[float, float] | None = None  # what the wheels' set points are
 
 
 class Simulator:
@@ -96,6 +95,7 @@ class Simulator:
         self.touched = False  # any contact so far
         self.touch_speed_mps = 0.0  # how fast the robot's body moved, just before, where it first touched
         self._base = _Watchdog()
+        self._timeout_ns = ns(robot.actuation.command_timeout_s)
         period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
         self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
         self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
@@ -264,26 +264,28 @@ class Simulator:
         base = self._base
         soonest = min(base.pending)[0] if base.pending else self.time_ns + NS
         if any(base.command):
-            silent_from = base.last_ns + ns(self.robot.actuation.command_timeout_s)
+            silent_from = base.last_ns + self._timeout_ns
             soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
         return max(soonest, self.time_ns + STEP_NS)
 
     def _drive(self) -> None:
         base, actuation = self._base, self.robot.actuation
-        if base.pending and min(base.pending)[0] <= self.time_ns:
+        due = bool(base.pending) and min(base.pending)[0] <= self.time_ns
+        silent = self.time_ns - base.last_ns >= self._timeout_ns and any(base.command)
+        if not (due or silent):
+            return
+        if due:
             for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
                 base.command, base.last_ns = (speed, yaw_rate), at
                 base.pending.remove((at, speed, yaw_rate))
-        if any(base.command) and self.time_ns - base.last_ns >= ns(actuation.command_timeout_s):
+        if self.time_ns - base.last_ns >= self._timeout_ns and any(base.command):
             speed, yaw_rate = base.command
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        wheels = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
-        if wheels != base.wheels:
-            base.wheels = wheels
-            half = self._model.nu // 2
-            self._data.ctrl[:half], self._data.ctrl[half:] = wheels
+        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
+        half = self._model.nu // 2
+        self._data.ctrl[:half], self._data.ctrl[half:] = left, right
 
     def _steps_without_contact(self) -> int:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsac_robot.apps.figures import Figure, report, status, write_json
+from dsac_robot.core.files import share_path
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.robot import Robot, load_robot
 from dsac_robot.core.values import Floats
@@ -33,7 +34,7 @@ def register(subparsers: Any) -> None:
         action="append",
         metavar="NAME",
         help="robot name or .yaml file; may be given again, the first one is held against the bare physics "
-        "(default: jackal)",
+        "(default: all that ship, jackal first)",
     )
     sim.add_argument("--worlds", type=Path, metavar="DIR", help="folder of world_N.world files (default: clutter)")
     sim.add_argument("--seconds", type=float, default=8.0, help="wall time of each measurement (default: 8)")
@@ -42,11 +43,17 @@ def register(subparsers: Any) -> None:
     sim.set_defaults(run=run_sim)
 
 
+def shipped_robots() -> list[str]:
+    """Names of the robots in config/robots, the Jackal first."""
+    names = sorted(path.stem for path in share_path("config", "robots").glob("*.yaml"))
+    return sorted(names, key=lambda name: name != "jackal")
+
+
 def run_sim(args: argparse.Namespace) -> int:
     """Run ``bench sim``."""
     if not 0.2 <= args.seconds <= 600.0:
         raise ParameterError(f"--seconds {args.seconds} is outside [0.2, 600]")
-    robots = [load_robot(name) for name in args.robot or ["jackal"]]
+    robots = [load_robot(name) for name in args.robot or shipped_robots()]
 
     from sim.benchmark import worlds_of
     from sim.worlds import WorldError

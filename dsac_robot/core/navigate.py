@@ -63,6 +63,15 @@ def clearance_m(scan: Scan, robot: Robot) -> float:
     return max(0.0, nearest_distance(points, outline, planes))
 
 
+def _closeness(scan: Scan, robot: Robot, within_m: float) -> float:
+    """1 at no clearance, 0 at ``within_m`` and above. Only where a return is near is the outline looked at."""
+    free, valid = free_of(scan, robot.lidar)
+    nearest = float(np.min(free, where=valid, initial=np.inf))
+    if within_m <= 0.0 or nearest > within_m + _outline(robot)[2]:
+        return 0.0
+    return max(0.0, 1.0 - clearance_m(scan, robot) / within_m)
+
+
 @lru_cache(maxsize=8)
 def _outline(robot: Robot) -> tuple[Floats, tuple[Floats, Floats], float]:
     """The footprint, its half planes, and a length: of two returns, one whose range is longer by more than that is not
@@ -86,7 +95,7 @@ def reward(step: Step, robot: Robot, params: NavigateParams) -> float:
     limits = robot.limits
     change = abs(step.command.speed_mps - step.last_command.speed_mps) / (limits.speed_mps_max - limits.speed_mps_min)
     change += abs(step.command.yaw_rate_radps - step.last_command.yaw_rate_radps) / (2.0 * limits.yaw_rate_radps_max)
-    closeness = max(0.0, 1.0 - clearance_m(step.next_scan, robot) / params.clearance_m) if params.clearance_m else 0.0
+    closeness = _closeness(step.next_scan, robot, params.clearance_m)
     value = goal_distance_m(step.odom, step.goal) - goal_distance_m(step.next_odom, step.goal)
     value -= params.time_penalty + params.smooth_penalty * change + params.clearance_penalty * closeness
     return value + (params.end_reward if reached(step, params) else 0.0)
@@ -94,4 +103,5 @@ def reward(step: Step, robot: Robot, params: NavigateParams) -> float:
 
 def cost(step: Step, robot: Robot, params: NavigateParams) -> float:
     """Safety cost: 1 on contact or below ``cost_clearance_m``, else 0."""
-    return 1.0 if step.contact or clearance_m(step.next_scan, robot) < params.cost_clearance_m else 0.0
+    near = step.contact or _closeness(step.next_scan, robot, params.cost_clearance_m) > 0.0
+    return 1.0 if near else 0.0
