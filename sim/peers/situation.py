@@ -1,0 +1,75 @@
+"""What a peer's planner is given at a tick, and how it looks ahead in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsac_robot.core.guard_geometry import Outline, Pose
+from dsac_robot.core.robot import Robot
+from dsac_robot.core.values import Floats
+from sim.peers.cost_to_go import CostToGo
+from sim.peers.rolling_map import CELL_M, REACH_CELLS, DistanceMap
+
+OUTLINE_SPACING_M = 0.12  # BARN's cylinders are 0.15 m thick
+OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may move if it comes no nearer than so
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The robot as the planners see it."""
+
+    robot: Robot
+    outline_m: Floats  # (Q, 2) points on the outline, base frame
+    inscribed_m: float  # radius of the largest disc about the base's origin inside the outline
+
+    @classmethod
+    def of(cls, robot: Robot) -> Body:
+        """From the robot's description."""
+        outline = Outline.of(robot.footprint, OUTLINE_SPACING_M)
+        return cls(robot, outline.boundary, float(outline.offsets.min()))
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """One tick. All in the odom frame, at the time when a command that is given now will act."""
+
+    pose: Pose
+    speed_mps: float  # as last commanded
+    yaw_rate_radps: float
+    goal_m: tuple[float, float]
+    distance_m: DistanceMap  # (I, J) from the cells of the rolling map to what is occupied
+    low_m: Floats  # (2,) centre of its first cell
+    way: CostToGo
+    body: Body
+
+    def clearance_m(self, poses: Floats) -> Floats:
+        """Distance of the outline to the nearest occupied cell, at most 0.6 m; by points on the outline.
+
+        # (..., 3): x, y, yaw -> (...)
+        """
+        cos, sin = np.cos(poses[..., 2:]), np.sin(poses[..., 2:])
+        outline = self.body.outline_m
+        x = (poses[..., :1] + cos * outline[:, 0] - sin * outline[:, 1] - self.low_m[0]) / CELL_M
+        y = (poses[..., 1:2] + sin * outline[:, 0] + cos * outline[:, 1] - self.low_m[1]) / CELL_M
+        i, j = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+        last = len(self.distance_m) - 1
+        inside = (i >= 0) & (i <= last) & (j >= 0) & (j <= last)
+        found = self.distance_m[np.clip(i, 0, last), np.clip(j, 0, last)]
+        return np.asarray(np.where(inside, found, REACH_CELLS * CELL_M).min(axis=-1), dtype=np.float64)
+
+    def margin_m(self, wanted_m: float) -> float:
+        """``wanted_m``, or less where the robot is inside it already and has to get out."""
+        here = float(self.clearance_m(np.array(self.pose)))
+        return max(0.0, min(wanted_m, here - OUT_OF_MARGIN_M))
+
+
+def arcs(pose: Pose, speeds_mps: Floats, yaw_rates_radps: Floats, times_s: Floats) -> Floats:
+    """Poses along circular arcs. # (N,), (N,), (T,) -> (N, T, 3): x, y, yaw"""
+    distance = speeds_mps[:, None] * times_s
+    half = 0.5 * yaw_rates_radps[:, None] * times_s
+    chord = distance * np.sinc(half / math.pi)
+    heading = pose[2] + half
+    return np.stack([pose[0] + chord * np.cos(heading), pose[1] + chord * np.sin(heading), heading + half], axis=-1)
