@@ -90,7 +90,7 @@ def _report_of(out: Path) -> str:
         from dsac_robot.apps.train_report import write_report
 
         return f"{write_report(out)}; "
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError as error:  # matplotlib
         print(
             f"no report.html: {error.name} is not installed; pip install dsac_robot[report], then: "
             f"dsac-robot report {out}",

@@ -200,9 +200,10 @@ class Trainer:
             told = {"return": result.returns[episode], "length": result.lengths[episode], "cost": result.costs[episode]}
             row = {"updates": updates, "episode": episode, **told, "outcome": outcome}
             append_row(self.out / "eval_episodes.csv", row)
+        ends = f" | success {summary['success']:.0%}" if any(result.outcomes) else ""
         print(
             f"update {updates:>7} | evaluation: return {summary['return']:.2f} "
-            f"({summary['return_min']:.2f} to {summary['return_max']:.2f}) | success {summary['success']:.0%}",
+            f"({summary['return_min']:.2f} to {summary['return_max']:.2f}){ends}",
             file=sys.stderr,
         )
 
