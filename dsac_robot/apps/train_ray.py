@@ -8,6 +8,7 @@ must be installed on every machine: that is checked.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -103,6 +104,7 @@ class RayLauncher:
         except ModuleNotFoundError as error:
             raise ParameterError("--ray: Ray is not installed; pip install dsac_robot[ray]") from error
         self._ray, self.slots, self._cores = ray, slots or EVERYWHERE, cores
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster started here tells its maker of it
         try:
             if address == LOCAL:
                 ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=_cpus(slots, cores))
