@@ -12,7 +12,7 @@ import numpy as np
 from dsac_robot.core.values import Floats
 
 LEVEL = 0.95
-CURVE_REPS, PROFILE_REPS = 2000, 1000
+CURVE_REPS = 1000
 AGGREGATES = ("iqm", "median", "mean")
 PROFILE_POINTS = 101
 
@@ -81,9 +81,16 @@ def statistics(scores: Mapping[str, Floats], lower_is_better: bool, reps: int, s
         everything = np.concatenate([values.ravel() for values in scores.values()])
         margin = 0.02 * (np.ptp(everything) or 1.0)
         thresholds = np.linspace(everything.min() - margin, everything.max() + margin, PROFILE_POINTS)
-        shares, bounds = library.create_performance_profile(dict(scores), thresholds, reps=PROFILE_REPS)
+        shares, bounds = library.create_performance_profile(
+            dict(scores), thresholds, custom_profile_func=_shares_above, reps=reps
+        )
     profiles = {name: Band(shares[name], bounds[name][0], bounds[name][1]) for name in scores}
     return Statistics(aggregates, improvement, ratio, thresholds, profiles)
+
+
+def _shares_above(scores: Floats, thresholds: Floats) -> Floats:
+    """Share of all runs above each threshold. # (S, T), (P,) -> (P,)"""
+    return 1.0 - np.searchsorted(np.sort(scores, axis=None), thresholds, side="right") / scores.size
 
 
 def _ratio_of_iqms(first: Floats, second: Floats) -> float:
