@@ -75,7 +75,8 @@ def _draw_returns(run: TrainRun, path: Path) -> Path:
             if run.evaluation.has(name):
                 right.plot(*run.evaluation.xy("updates", name), color=hue, lw=1.8, marker="o", ms=3, label=name)
         right.set(title="share of episodes; thin: while training", xlabel="updates", ylim=(-0.02, 1.02))
-        right.legend(loc="best", fontsize=8)
+        if run.evaluation.has("success"):
+            right.legend(loc="best", fontsize=8)
     _plain(axes.ravel())
     return save(figure, path)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dsac_robot.apps.cli import main
 from dsac_robot.apps.compare_data import read_groups, tabulate
-from dsac_robot.apps.compare_stats import curve_band, probability_of_improvement, statistics
+from dsac_robot.apps.compare_stats import curve_band, iqm, probability_of_improvement, statistics
 from dsac_robot.apps.run_curves import read_curves, read_run
 from dsac_robot.core.params import ParameterError
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(
 def test_one_seed_twice_in_a_group_is_refused_because_it_is_not_independent(runs: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         shutil.copytree(runs / "low/Reach_0", tmp_path / "group" / name)
-    with pytest.raises(ParameterError, match="seed 0 of .* is there twice: .*first and .*second"):
+    with pytest.raises(ParameterError, match=r"seed 0 of .* is there twice: .*first and .*second"):
         read_groups([str(tmp_path / "group")], by_recipe=False)
 
 
@@ -170,6 +170,8 @@ def test_aggregates_and_probability_of_improvement_are_those_of_a_hand_calculati
     # task 1: 1 beats 0, loses to 2; 2 beats 0, ties; 3 and 100 beat both. Task 2: 10 loses both, 20 beats one, ...
     expected = 0.5 * ((1 + 1.5 + 2 + 2) / 8 + (0 + 1 + 2 + 2) / 8)
     assert found.improvement["first", "second"].value == pytest.approx(expected)
+    assert found.aggregates["first"]["iqm"].value == pytest.approx(metrics.aggregate_iqm(first))
+    assert iqm(first[:3].ravel()) == pytest.approx(metrics.aggregate_iqm(first[:3]))  # six numbers: one cut at each end
     assert probability_of_improvement(first, second) == pytest.approx(metrics.probability_of_improvement(first, second))
     assert not found.ratio  # a score of 0: no ratio
     shares = found.profiles["second"].value
