@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dsac_robot import __version__
-from dsac_robot.apps.train_seeds import LocalRun, Look, Running
+from dsac_robot.apps.train_seeds import TRAIN, LocalRun, Look, Running
 from dsac_robot.core.params import ParameterError
 
 LOCAL = "local"
@@ -45,7 +45,7 @@ class RemoteRun:
         self._folder = Path(self._temporary.name)
         unpack(packed, self._folder)
         there = [str(self._folder / Path(text).name) if text.startswith(here) else text for text in arguments]
-        self._run = LocalRun(self._folder, (*there, "--out", str(self._folder)))
+        self._run = LocalRun(self._folder, (*TRAIN, *there, "--out", str(self._folder)))
 
     def look(self) -> Look:
         """The state now."""
