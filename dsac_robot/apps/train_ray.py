@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 import tarfile
 import tempfile
@@ -116,10 +117,11 @@ class RayLauncher:
         self._ray, self.slots, self._cores = ray, slots or EVERYWHERE, cores
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster started here tells its maker of it
         try:
+            _knock(address)
             here = {"include_dashboard": False, "num_cpus": _cpus(slots, cores)} if address == LOCAL else {}
             if not ray.is_initialized():  # by an earlier command of this process
                 ray.init(address=address, log_to_driver=False, **here)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ParameterError(f"--ray {address}: no cluster answers there: {error}") from error
         most = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         if most < cores:
@@ -130,6 +132,13 @@ class RayLauncher:
         remote = self._ray.remote(num_cpus=self._cores)(RemoteRun)
         actor = remote.options(name=actor_name(folder)).remote(pack(folder), tuple(arguments), str(folder.resolve()))
         return _RayRun(self._ray, actor, folder)
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5.0).close()
 
 
 def actor_name(folder: Path) -> str:

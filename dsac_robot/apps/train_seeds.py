@@ -152,13 +152,13 @@ def train_seeds(args: argparse.Namespace) -> int:
     if resumed and not args.resume:
         raise ParameterError(f"{folders[resumed[0]]} holds a run already: give --resume to continue, or another --out")
     setup = setup_of(_without_resume(args, folders[resumed[0]] if resumed else None))
+    launcher = _launcher(args, setup)
     planned = []
     for seed in seeds:
         if seed in resumed and _is_finished(folders[seed], setup):
             print(f"{folders[seed]} is finished already", file=sys.stderr)
             continue
         planned.append(Planned(seed, folders[seed], _prepare(args, setup, seed, folders[seed], seed in resumed)))
-    launcher = _launcher(args, setup)
     ended = run_planned(planned, launcher)
     failed = [run for run in planned if run.look.status not in (None, 0, *STOPPED)]
     for run in failed:

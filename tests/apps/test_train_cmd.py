@@ -209,6 +209,7 @@ def test_ray_trains_two_seeds_on_two_workers_and_brings_their_folders_back(
         ([TASK, "--seeds", "0-x"], "'0-x' is neither a number nor a range"),
         ([TASK, "--seeds", "0", "--seed", "1"], "exclude each other"),
         ([TASK, "--seeds", "0", "--processes", "0"], "--processes 0 must be at least 1"),
+        ([TASK, "--seeds", "0", "--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: no cluster answers there"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(
