@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ros,sim,train,deploy,data,report,video,dev
+EXTRAS := ros,sim,train,deploy,data,report,video,ray,dev
 GL := libegl1 libgl1 libgl1-mesa-dri
 
 # The venv brings its own ROS 2. A sourced system ROS would put other versions of the same modules before it.

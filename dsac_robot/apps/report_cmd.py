@@ -1,4 +1,4 @@
-"""``dsac-robot report BAG``: a recorded bag as a page with pictures."""
+"""``dsac-robot report BAG``: a recorded bag, or a training run, as a page with pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac_robot.apps.figures import Figure, report, write_json
+from dsac_robot.apps.run_record import FILE as RUN_FILE
 
 if TYPE_CHECKING:
     from dsac_robot.apps.report_data import Recording
@@ -20,9 +21,15 @@ BAD_INPUT = 2
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``report``."""
-    parser = subparsers.add_parser("report", help="make a page with pictures of a recorded bag")
-    parser.add_argument("bag", type=Path, metavar="BAG", help="bag folder, or one .mcap file")
-    parser.add_argument("--out", type=Path, default=Path("out/report"), metavar="DIR", help="default: out/report")
+    parser = subparsers.add_parser("report", help="make a page with pictures of a recorded bag, or of a training run")
+    parser.add_argument("bag", type=Path, metavar="BAG", help="bag folder, one .mcap file, or run folder of train")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/report"),
+        metavar="DIR",
+        help="default: out/report; a run's is in its folder",
+    )
     parser.add_argument("--namespace", metavar="NS", help="the robot's namespace in the bag (default: the only one)")
     parser.add_argument("--image", type=Path, metavar="FILE.png", help="also write the overview picture there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
@@ -66,6 +73,8 @@ def _slug(title: str) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if (args.bag / RUN_FILE).exists():
+        return _run_of_training(args)
     from dsac_robot.data.bag_reader import BagError
 
     try:
@@ -84,6 +93,23 @@ def _run(args: argparse.Namespace) -> int:
         print(f"{section.run.title}: {section.shown.text}")
     write_json(args.json, report(_figures(sections, latency), runs=[_plain(section) for section in sections]))
     print(f"report  {args.out / 'report.html'}")
+    return 0
+
+
+def _run_of_training(args: argparse.Namespace) -> int:
+    from dsac_robot.apps.run_curves import read_run
+    from dsac_robot.apps.train_report import write_report
+
+    try:
+        path = write_report(args.bag)
+    except ModuleNotFoundError as error:
+        print(f"dsac-robot: {error}: pip install 'dsac_robot[report]'", file=sys.stderr)
+        return BAD_INPUT
+    run = read_run(args.bag)
+    last = {name: float(values[-1]) for name, values in run.evaluation.columns.items()}
+    figures = [Figure(f"eval_{name}", value) for name, value in last.items()]
+    write_json(args.json, report(figures, run=dict(run.record)))
+    print(f"report  {path}")
     return 0
 
 

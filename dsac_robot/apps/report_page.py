@@ -67,7 +67,7 @@ def page(recording: Recording, sections: Sequence[Section], latency: Latency, la
         *(_section(number, section) for number, section in enumerate(sections, 1)),
         '<h2 id="latency">From sensor to command</h2>',
         f"<p>{_latency_words(recording, latency)}</p>",
-        _image(latency_picture, "Histograms of latency"),
+        image(latency_picture, "Histograms of latency"),
         f"<footer>{_footer(recording)}</footer>",
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
@@ -158,8 +158,8 @@ def _section(number: int, section: Section) -> str:
             f'<h2 id="run{number}">{html.escape(run.title)}</h2>',
             f'<p class="say">{mark}{html.escape(said)}.</p>',
             f'<p class="facts">While driving: {", ".join(shares) or "no word from the guard"}{at}.</p>',
-            _image(section.top_view, f"{run.title}, from above"),
-            _image(section.time_lines, f"{run.title}, over time"),
+            image(section.top_view, f"{run.title}, from above"),
+            image(section.time_lines, f"{run.title}, over time"),
         ]
     )
 
@@ -200,7 +200,8 @@ def _simulated(recording: Recording) -> bool:
     return bool(ast.literal_eval(guard.get("use_sim_time", "False")))
 
 
-def _image(path: Path, words: str) -> str:
+def image(path: Path, words: str) -> str:
+    """A picture inside the page; ``words`` say what it shows."""
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{html.escape(words, quote=True)}" src="data:image/png;base64,{data}">'
 

@@ -1,17 +1,18 @@
 """The training loop: environments step in other processes while the learner updates; progress, scalars, checkpoints.
 
-A run folder holds ``recipe.yaml`` (all settings), ``progress.csv``, TensorBoard events, ``checkpoint.pt`` (all state,
-replaced atomically) and ``actors/`` (the actor alone, every ``snapshot_updates``).
+A run folder holds ``recipe.yaml`` (all settings), ``progress.csv``, ``eval.csv`` and ``eval_episodes.csv`` (episodes
+with the mode of the policy, every ``eval_updates``), TensorBoard events, ``checkpoint.pt`` (all state, replaced
+atomically) and ``actors/`` (the actor alone, every ``snapshot_updates``).
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,10 @@ import torch
 from dsac_robot.core.params import param
 from dsac_robot.core.values import Floats32
 from dsac_robot.learn.dsac_t import DsacT
+from dsac_robot.learn.evaluation import Evaluation, append_row
+from dsac_robot.learn.networks import Actor
 from dsac_robot.learn.replay import Replay
+from dsac_robot.learn.seeds import Stream, seed_of
 
 
 class VectorEnv(Protocol):
@@ -49,6 +53,8 @@ class TrainerConfig:
     warmup_steps: int = param(8_000, unit="steps", low=1, high=10**7, help="random actions before the first update")
     checkpoint_minutes: float = param(5.0, unit="min", low=0.1, high=1e4, help="time between checkpoints")
     snapshot_updates: int = param(10_000, unit="updates", low=100, high=10**8, help="between copies of the actor")
+    eval_updates: int = param(10_000, unit="updates", low=0, high=10**9, help="between evaluations; 0: none")
+    eval_episodes: int = param(10, unit="episodes", low=1, high=1000, help="of one evaluation, always the same starts")
     seed: int = param(0, unit="", low=0, high=2**31 - 1, help="of everything")
 
 
@@ -67,18 +73,34 @@ class _Recent:
 
 
 class Trainer:
-    """Trains ``learner`` on ``envs`` into the folder ``out``; ``run`` returns when the budget is spent."""
+    """Trains ``learner`` on ``envs`` into the folder ``out``; ``run`` returns when the budget is spent.
 
-    def __init__(self, learner: DsacT, envs: VectorEnv, replay: Replay, config: TrainerConfig, out: Path) -> None:
+    ``evaluate`` (an ``Evaluator``) judges the actor every ``eval_updates``; without it there are no evaluations.
+    """
+
+    def __init__(
+        self,
+        learner: DsacT,
+        envs: VectorEnv,
+        replay: Replay,
+        config: TrainerConfig,
+        out: Path,
+        evaluate: Callable[[Actor], Evaluation] | None = None,
+    ) -> None:
         self.learner, self.envs, self.replay, self.config, self.out = learner, envs, replay, config, out
+        self._evaluate = evaluate if config.eval_updates else None
+        self._evaluated_at = -1
         self._rng = np.random.default_rng(config.seed + 1)
         self._recent = _Recent()
         self._episode_returns = np.zeros(envs.num_envs)
         self.steps = 0
         self._metrics: dict[str, float] = {}
 
-    def run(self) -> None:
-        """Step and update until ``updates`` or ``minutes`` is reached; saves on the way out, on Ctrl-C as well."""
+    def run(self) -> bool:
+        """Step and update until ``updates`` or ``minutes`` is reached; saves on the way out, on Ctrl-C as well.
+
+        Returns whether the budget is spent: False after Ctrl-C or SIGTERM.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         config = self.config
@@ -86,14 +108,19 @@ class Trainer:
         writer = SummaryWriter(str(self.out))
         started = last_line = last_save = time.monotonic()
         first_update = self.learner.updates
-        observation, _ = self.envs.reset(seed=config.seed + self.steps)
+        observation, _ = self.envs.reset(seed=seed_of(config.seed, Stream.ENVIRONMENTS, self.steps))
         stop = _StopSignals()
         with stop:
+            if first_update == 0:
+                self._evaluation(writer, 0.0)
             while self.learner.updates < config.updates and not stop.asked:
                 now = time.monotonic()
                 if config.minutes and now - started > 60.0 * config.minutes:
                     break
+                before = self.learner.updates
                 observation = self._step(observation)
+                if self._evaluation_due(before):
+                    self._evaluation(writer, now - started)
                 if now - last_line > 5.0:
                     last_line = now
                     rate = (self.learner.updates - first_update) / max(now - started, 1e-9)
@@ -105,8 +132,11 @@ class Trainer:
             self._report(writer, (self.learner.updates - first_update) / max(elapsed_s, 1e-9), elapsed_s)
             if stop.asked:
                 print("\nstopped: saving", file=sys.stderr)
+            else:
+                self._evaluation(writer, elapsed_s)
         self.save()
         writer.close()
+        return not stop.asked
 
     def _step(self, observation: Floats32) -> Floats32:
         action = self._act(observation)
@@ -150,6 +180,33 @@ class Trainer:
             path = self.out / "actors" / f"actor_{self.learner.updates:08d}.pt"
             _save_atomically({"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path)
 
+    def _evaluation_due(self, before: int) -> bool:
+        every = self.config.eval_updates
+        return every > 0 and self.learner.updates // every > before // every
+
+    def _evaluation(self, writer: Any, elapsed_s: float) -> None:
+        """Evaluate the actor and log it, once at most at each number of updates."""
+        updates = self.learner.updates
+        if self._evaluate is None or self._evaluated_at == updates:
+            return
+        self._evaluated_at = updates
+        result = self._evaluate(self.learner.actor)
+        summary = result.summary()
+        for name, value in summary.items():
+            writer.add_scalar(f"eval/{name}", value, updates)
+        where = {"updates": updates, "steps": self.steps, "elapsed_s": round(elapsed_s, 1)}
+        append_row(self.out / "eval.csv", where | summary)
+        for episode, outcome in enumerate(result.outcomes):
+            told = {"return": result.returns[episode], "length": result.lengths[episode], "cost": result.costs[episode]}
+            row = {"updates": updates, "episode": episode, **told, "outcome": outcome}
+            append_row(self.out / "eval_episodes.csv", row)
+        ends = f" | success {summary['success']:.0%}" if any(result.outcomes) else ""
+        print(
+            f"update {updates:>7} | evaluation: return {summary['return']:.2f} "
+            f"({summary['return_min']:.2f} to {summary['return_max']:.2f}){ends}",
+            file=sys.stderr,
+        )
+
     def _report(self, writer: Any, rate: float, elapsed_s: float) -> None:
         updates = self.learner.updates
         scalars = {
@@ -164,13 +221,7 @@ class Trainer:
         for name, value in scalars.items():
             writer.add_scalar(name, value, updates)
         row = {"updates": updates, "elapsed_s": round(elapsed_s, 1)} | {n: scalars.get(n, "") for n in COLUMNS}
-        path = self.out / "progress.csv"
-        fresh = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, list(row))
-            if fresh:
-                table.writeheader()
-            table.writerow(row)
+        append_row(self.out / "progress.csv", row)
         left = self.config.updates - updates
         left_s = left / rate if rate > 0 else float("inf")
         if self.config.minutes:

@@ -12,8 +12,6 @@ from dsac_robot.core.lidar import Mask, free_distance, returns_in_base
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import Floats, Floats32, Scan
 
-
-
 CELL_M = 0.025
 HALF_CELLS = 144  # the window reaches so far from its middle: 3.6 m
 MOVE_CELLS = 16  # the window follows the robot in steps of so many cells

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsac_robot.apps.bench_cmd import shipped_robots
+from dsac_robot.apps.bench_sim import shipped_robots
 from dsac_robot.apps.cli import main
 from dsac_robot.core.robot import load_robot
 from sim.benchmark import against_bare, make_env, run_episode, worlds_of

@@ -10,6 +10,7 @@ from dsac_robot.apps.cli import main, parser
 
 COMMANDS = (
     "train",
+    "compare",
     "export",
     "bundle",
     "keys",
