@@ -3,7 +3,7 @@
 Each driven wheel is a hinge with a velocity servo: the commanded wheel speed passes a first-order filter (the motor's
 lag) and the servo's torque is limited. Wheels touch the ground in one point each, with Coulomb friction: a skid-steer
 base turns by really slipping, and its effective track comes out of the physics (Coulomb theory: 1 + (L/W)^2).
-Only the body's box can touch obstacles; only wheels and casters touch the ground.
+Only the body can touch obstacles; only wheels and casters touch the ground.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TIME_STEP_S = 0.005
 SPARE_OBSTACLES = 8  # cylinders that can be put somewhere while the simulation runs
 SPARE_RADIUS_M = 0.15
 GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
-SERVO_DROOP_RADPS = 0.3  # speed error at which a wheel servo gives its whole torque
-FRICTION_SOFTNESS = 0.06  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
-ARMATURE_KGM2 = 0.02  # motor and gear, seen at the wheel; with less the limited servo hunts at TIME_STEP_S
-CONTACT = (0.08, 1.0)  # time constant (s) and damping ratio of the tyre
+JACKAL_RADIUS_M = 0.098  # the wheel that the next three were found for
+TYRE_TIME_S = 0.08  # time constant of the tyre; shorter ones make a skid-steer base hop when it turns
+TYRE_DAMPING = 1.0  # critically damped; more of it takes long to settle
+SKID_SOFTNESS = 0.06  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class RobotModel:
     body_geom: int
     wheel_dofs_left: tuple[int, ...]
     wheel_dofs_right: tuple[int, ...]
+    support_geoms: tuple[int, ...]  # wheels, left ones first, and casters
     spare_mocaps: tuple[int, ...]
     spare_geoms: tuple[int, ...]
+    mover_mocaps: tuple[int, ...]
 
 
 def build(robot: Robot, world: World) -> RobotModel:
@@ -46,7 +48,7 @@ def build(robot: Robot, world: World) -> RobotModel:
     spec.option.timestep = TIME_STEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = FRICTION_SOFTNESS
+    tyre, spec.option.impratio = _tyre(robot)
     spec.option.iterations = 20
     spec.worldbody.add_geom(
         name="ground",
@@ -54,11 +56,11 @@ def build(robot: Robot, world: World) -> RobotModel:
         size=[50, 50, 1],
         contype=GROUND,
         conaffinity=0,
-        solref=CONTACT,
+        solref=tyre,
         friction=[robot.base.friction, 0, 0],
     )
     _add_obstacles(spec, world)
-    _add_robot(spec, robot, world)
+    _add_robot(spec, robot, world, tyre)
     model = spec.compile()
 
     def dofs(side: str) -> tuple[int, ...]:
@@ -66,15 +68,19 @@ def build(robot: Robot, world: World) -> RobotModel:
             int(model.joint(i).dofadr[0]) for i in range(model.njnt) if model.joint(i).name.startswith(f"wheel_{side}")
         )
 
+    base = int(model.body("base").id)
+    supports = [i for i in range(model.ngeom) if model.geom_conaffinity[i] == GROUND]
     spares = [model.body(f"spare_{i}") for i in range(SPARE_OBSTACLES)]
     return RobotModel(
         model,
-        model.body("base").id,
+        base,
         model.geom("body").id,
         dofs("left"),
         dofs("right"),
+        tuple(sorted(supports, key=lambda i: int(model.geom_bodyid[i]) == base)),  # the caster is the base's own
         tuple(int(body.mocapid[0]) for body in spares),
         tuple(int(model.geom(f"spare_{i}").id) for i in range(SPARE_OBSTACLES)),
+        tuple(int(model.body(f"mover_{i}").mocapid[0]) for i in range(len(world.movers))),
     )
 
 
@@ -89,6 +95,23 @@ def _add_obstacles(spec: mujoco.MjSpec, world: World) -> None:
             contype=OBSTACLE,
             conaffinity=0,
         )
+    for x, y, half_length, half_thickness, yaw in world.walls_m:
+        field.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[half_length, half_thickness, 0.5],
+            pos=[x, y, 0.5],
+            quat=[math.cos(0.5 * yaw), 0, 0, math.sin(0.5 * yaw)],
+            contype=OBSTACLE,
+            conaffinity=0,
+        )
+    for i, mover in enumerate(world.movers):
+        body = spec.worldbody.add_body(name=f"mover_{i}", pos=[*mover.position_m(0.0), 0.5], mocap=True)
+        body.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[mover.radius_m, 0.5, 0],
+            contype=OBSTACLE,
+            conaffinity=0,
+        )
     for i in range(SPARE_OBSTACLES):
         body = spec.worldbody.add_body(name=f"spare_{i}", pos=[0, 0, -10 - i], mocap=True)
         body.add_geom(
@@ -100,7 +123,18 @@ def _add_obstacles(spec: mujoco.MjSpec, world: World) -> None:
         )
 
 
-def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
+def _tyre(robot: Robot) -> tuple[tuple[float, float], float]:
+    """Time constant and damping ratio of the tyres, and MuJoCo's impratio (how stiff friction is beside the normal).
+
+    Both shrink with the wheel, so that a small one sinks in, and slips, in proportion. Wheels that never slip sideways
+    can have stiff friction.
+    """
+    size = robot.base.wheel_radius_m / JACKAL_RADIUS_M
+    softness = SKID_SOFTNESS * size if robot.base.drive == "skid_steer" else 1.0
+    return (TYRE_TIME_S * math.sqrt(size), TYRE_DAMPING), softness
+
+
+def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[float, float]) -> None:
     base, actuation = robot.base, robot.actuation
     outline = robot.footprint
     low, high = outline.min(axis=0), outline.max(axis=0)
@@ -119,7 +153,13 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
     half = [*(0.5 * (high - low)), 0.5 * (base.height_m - clearance)]
     centre = [*(0.5 * (low + high)), clearance + half[2]]
     chassis.mass = body_mass
-    chassis.ipos = [centre[0], centre[1], max(base.wheel_radius_m, 0.35 * base.height_m)]
+    com_z_m = base.com_z_m or max(base.wheel_radius_m, 0.35 * base.height_m)
+    chassis.ipos = [base.com_x_m, centre[1], com_z_m]
+    if base.payload_kg > 0.0:  # on the deck, above the middle of the body
+        deck = chassis.add_body(name="payload", pos=[centre[0], centre[1], base.height_m])
+        side = 0.5 * float(min(high - low))  # of a cube
+        deck.mass, deck.inertia, deck.explicitinertial = base.payload_kg, [base.payload_kg / 6.0 * side**2] * 3, True
+        deck.ipos = [0.0, 0.0, 0.5 * side]
     sides = 2.0 * np.array(half)
     chassis.inertia = [
         body_mass / 12.0 * (sides[1] ** 2 + sides[2] ** 2),
@@ -127,25 +167,20 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
         body_mass / 12.0 * (sides[0] ** 2 + sides[1] ** 2),
     ]
     chassis.explicitinertial = True
-    chassis.add_geom(
-        name="body",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=half,
-        pos=centre,
-        contype=BODY,
-        conaffinity=OBSTACLE,
-        condim=1,
-    )
+    _add_hull(spec, chassis, robot, half, centre)
+    lidar = robot.lidar
+    heading = [math.cos(0.5 * lidar.yaw_rad), 0, 0, math.sin(0.5 * lidar.yaw_rad)]
+    chassis.add_site(name="lidar", pos=[lidar.x_m, lidar.y_m, lidar.z_m], quat=heading)
     if base.drive == "differential":
-        _add_caster(chassis, robot, float(low[0]))
-    gain = actuation.wheel_torque_nm_max / SERVO_DROOP_RADPS
+        _add_caster(chassis, robot, tyre)
+    gain = actuation.wheel_torque_nm_max / actuation.servo_droop_radps
     for name, wheel_x, wheel_y in wheels:
         wheel = chassis.add_body(name=f"wheel_{name}", pos=[wheel_x, wheel_y, base.wheel_radius_m])
         spin = 0.5 * base.wheel_mass_kg * base.wheel_radius_m**2
         wheel.mass, wheel.inertia, wheel.explicitinertial = base.wheel_mass_kg, [0.6 * spin, spin, 0.6 * spin], True
         wheel.ipos = [0.0, 0.0, 0.0]  # the default is the body's own position: a wheel out of balance
         joint = wheel.add_joint(name=f"wheel_{name}", type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 1, 0])
-        joint.armature = ARMATURE_KGM2
+        joint.armature = actuation.armature_kgm2
         wheel.add_geom(
             type=mujoco.mjtGeom.mjGEOM_SPHERE,
             size=[base.wheel_radius_m, 0, 0],
@@ -153,7 +188,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World) -> None:
             conaffinity=GROUND,
             condim=3,
             friction=[base.friction, 0, 0],
-            solref=CONTACT,
+            solref=tyre,
         )
         actuator = spec.add_actuator(name=f"wheel_{name}", target=f"wheel_{name}", trntype=mujoco.mjtTrn.mjTRN_JOINT)
         actuator.gaintype, actuator.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
@@ -169,14 +204,33 @@ def _axles(robot: Robot) -> tuple[tuple[str, float], ...]:
     return (("front", half), ("rear", -half)) if robot.base.drive == "skid_steer" else (("drive", 0.0),)
 
 
-def _add_caster(chassis: mujoco.MjsBody, robot: Robot, rear_x_m: float) -> None:
+def _add_hull(
+    spec: mujoco.MjSpec, chassis: mujoco.MjsBody, robot: Robot, half: list[float], centre: list[float]
+) -> None:
+    """What obstacles touch: a box where the outline is one, else the outline's prism."""
+    outline = robot.footprint
+    box = len(outline) == 4 and all(
+        np.isin(outline[:, i], (outline[:, i].min(), outline[:, i].max())).all() for i in (0, 1)
+    )
+    body = chassis.add_geom(name="body", pos=centre, contype=BODY, conaffinity=OBSTACLE, condim=1)
+    if box:
+        body.type, body.size = mujoco.mjtGeom.mjGEOM_BOX, half
+        return
+    corners = [(x - centre[0], y - centre[1], z) for z in (-half[2], half[2]) for x, y in outline]
+    spec.add_mesh(name="outline", uservert=np.array(corners).ravel())
+    body.type, body.meshname = mujoco.mjtGeom.mjGEOM_MESH, "outline"
+
+
+def _add_caster(chassis: mujoco.MjsBody, robot: Robot, tyre: tuple[float, float]) -> None:
     radius = 0.5 * robot.base.wheel_radius_m
     chassis.add_geom(
         name="caster",
         type=mujoco.mjtGeom.mjGEOM_SPHERE,
         size=[radius, 0, 0],
-        pos=[0.8 * rear_x_m, 0, radius],
+        pos=[sum(robot.supports_x_m), 0, radius],
         contype=0,
         conaffinity=GROUND,
         condim=1,
+        priority=1,  # without it the ground's friction would win: a caster that is dragged
+        solref=tyre,
     )

@@ -143,6 +143,11 @@ class SimBridge(StackNode):
         self._announced = False
 
     @property
+    def simulator(self) -> Simulator:
+        """The simulator of the present run: its truth, for a judge in the same process."""
+        return self._sim
+
+    @property
     def simulated_ns(self) -> int:
         """Simulated ROS time after the last step."""
         return self._now_ns

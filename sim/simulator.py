@@ -13,12 +13,14 @@ import mujoco
 import numpy as np
 
 from dsac_robot.core.geometry import half_planes
-from dsac_robot.core.kinematics import move_along_arc, wheel_speeds, wrap_angle
+from dsac_robot.core.kinematics import wheel_speeds, wrap_angle
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
 from sim.lidar import cast, measure
 from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build
+from sim.sensors import InertialUnit, WheelOdometry
+from sim.wall_gap import WallGap
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
@@ -29,7 +31,9 @@ CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.
 class SimParams:
     """How the simulated sensors and actuators deviate from ideal ones."""
 
-    noise: bool = param(True, unit="", help="sensor noise on; false gives ideal sensors")
+    noise: bool = param(
+        True, unit="", help="all that is drawn or wrong: noise, dropout, biases, odometry errors, jitter; false: none"
+    )
     scan_period_s: float = param(0.0, unit="s", low=0.0, high=1.0, help="0: the lidar's own; longer: cast fewer scans")
     imu: bool = param(False, unit="", help="produce Imu samples")
     extra_delay_s: float = param(0.0, unit="s", low=0.0, high=0.5, help="more actuation delay than the robot file says")
@@ -50,20 +54,31 @@ class _Watchdog:
 
     last_ns: int = -(10**18)
     command: tuple[float, float] = (0.0, 0.0)
+    newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
     pending: list[tuple[int, float, float]] = field(default_factory=list)
 
 
 class Simulator:
-    """One robot in one world."""
+    """One robot in one world.
 
-    def __init__(self, robot: Robot, world: World, seed: int, params: SimParams = SimParams()) -> None:
+    ``robot`` is the machine as it truly is. ``nominal`` is the description that its own controller goes by (None: the
+    same): wheel radius and effective track that turn commands into wheel speeds, and wheel turns into odometry.
+    """
+
+    def __init__(
+        self, robot: Robot, world: World, seed: int, params: SimParams = SimParams(), nominal: Robot | None = None
+    ) -> None:
         self.robot, self.world, self.params = robot, world, params
+        self.nominal = nominal or robot
         self.rng = np.random.default_rng(seed)
         self._parts = build(robot, world)
         self._data = mujoco.MjData(self._parts.model)
-        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])
+        self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
+        self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
         normals, offsets = half_planes(robot.footprint)
         self._normals, self._offsets = normals, offsets[:, None]
+        self._wall_gap = WallGap(robot.footprint, world.walls_m)
+        self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
         self._reach_m = float(np.hypot(*robot.footprint.T).max())
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
@@ -79,12 +94,11 @@ class Simulator:
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
         self._wheel_positions = [dof + 1 for dof in dofs]  # a free joint has 7 positions and 6 velocities
-        self._encoders = self._wheel_angles()
-        self._odom_pose = (0.0, 0.0, 0.0)  # the odom frame starts where the robot starts
+        self._link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+        self._wheels = WheelOdometry(robot, self.nominal, self._wheel_angles(), self.rng, params.noise)
+        self._inertial = InertialUnit(robot, self.rng, bias_rng, params.noise)
         self._last_yaw = self.pose[2]
         self._start = self.pose
-        self._gyro_rate = 0.0
-        self._last_velocity = np.zeros(3)
 
     # -- truth -----------------------------------------------------------------------------------------------------
 
@@ -121,9 +135,15 @@ class Simulator:
         x, y, yaw = self.pose
         return Odom.from_yaw(self.time_ns, *self.world_to_odom(x, y), wrap_angle(yaw - self._start[2]), *self.twist)
 
+    def supports(self) -> tuple[bool, ...]:
+        """Which wheels (left ones first) and casters touch the ground now."""
+        touching = set(self._data.contact.geom.ravel().tolist())
+        return tuple(geom in touching for geom in self._parts.support_geoms)
+
     def obstacles(self) -> Floats:
-        """All cylinders now: x, y, radius. # (N, 3)"""
-        return self._cylinders
+        """All cylinders now, moving ones last: x, y, radius. # (N, 3)"""
+        self._place_movers()
+        return np.concatenate([self._cylinders, self._moving])
 
     def place_obstacle(self, x_m: float, y_m: float) -> int:
         """Put a spare cylinder into the world; returns its number. Raises ValueError when all are in use."""
@@ -158,14 +178,22 @@ class Simulator:
         extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
         self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
 
+    def _place_movers(self) -> None:
+        """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
+        for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
+            self._moving[i, :2] = self._data.mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
+
     # -- time ------------------------------------------------------------------------------------------------------
 
     def send(self, command: Command) -> None:
-        """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` later."""
-        delay_ns = ns(self.robot.actuation.action_delay_s + self.params.extra_delay_s)
-        at_ns = max(command.stamp_ns + delay_ns, self.time_ns)
+        """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` and jitter later."""
+        actuation, base = self.robot.actuation, self._base
+        delay_s = actuation.action_delay_s + self.params.extra_delay_s
+        if self.params.noise and actuation.delay_jitter_s > 0.0:
+            delay_s += float(self._link_rng.uniform(0.0, actuation.delay_jitter_s))
         if command.finite:
-            self._base.pending.append((at_ns, command.speed_mps, command.yaw_rate_radps))
+            base.newest_ns = max(command.stamp_ns + ns(delay_s), self.time_ns, base.newest_ns)
+            base.pending.append((base.newest_ns, command.speed_mps, command.yaw_rate_radps))
 
     def advance(self, to_ns: int) -> list[Sample]:
         """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
@@ -210,7 +238,7 @@ class Simulator:
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
             keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
             base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.robot.base.wheel_radius_m, self.robot.effective_track_m)
+        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
         half = self._parts.model.nu // 2
         self._data.ctrl[:half], self._data.ctrl[half:] = left, right
 
@@ -218,15 +246,26 @@ class Simulator:
         """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
         where there can be any."""
         if self.touching:
+            self._place_movers()
             return 0
         x, y, yaw = self.pose
         c, s = math.cos(yaw), math.sin(yaw)
         dx, dy = self._cylinders[:, 0] - x, self._cylinders[:, 1] - y
         in_base = np.stack([c * dx + s * dy, c * dy - s * dx])  # (2, N)
         gap = (self._normals @ in_base - self._offsets).max(axis=0) - self._cylinders[:, 2]  # a lower bound
+        gap_m = min(float(gap.min(initial=10.0)), self._other_gap_m(x, y, yaw))
         velocity = self._data.qvel
         fastest = math.hypot(velocity[0], velocity[1]) + abs(velocity[5]) * self._reach_m + 0.75
-        return max(0, min(CLEAR_STEPS_MAX, int(float(gap.min(initial=10.0)) / (fastest * TIME_STEP_S))))
+        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / ((fastest + self._mover_speed_mps) * TIME_STEP_S))))
+
+    def _other_gap_m(self, x_m: float, y_m: float, yaw_rad: float) -> float:
+        """A lower bound of the distance to walls and movers."""
+        gap_m = self._wall_gap(x_m, y_m, yaw_rad)
+        if len(self._moving):
+            self._place_movers()
+            away = np.hypot(self._moving[:, 0] - x_m, self._moving[:, 1] - y_m) - self._moving[:, 2]
+            gap_m = min(gap_m, float(away.min()) - self._reach_m)
+        return gap_m
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom
@@ -253,7 +292,7 @@ class Simulator:
         if self.time_ns >= self._scan.next_ns:
             self._scan.next_ns += self._scan.period_ns
             lidar = self.robot.lidar
-            distances = cast(lidar, self.pose, self._cylinders)
+            distances = cast(lidar, self.pose, self.obstacles(), self.world.walls_m)
             ranges = measure(lidar, distances, self.rng, self.params.noise)
             samples.append(Scan(self.time_ns, ranges, lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id))
 
@@ -261,36 +300,16 @@ class Simulator:
         return [float(angle) for angle in self._data.qpos[self._wheel_positions]]
 
     def _measure_odom(self) -> Odom:
-        yaw = self.pose[2]
-        period_s = self._odom.period_ns / NS
         if not self.params.wheel_odometry:
             return self.true_odom()
-        tick = 2.0 * math.pi / self.robot.odometry.ticks_per_turn
-        angles = [math.floor(angle / tick) * tick for angle in self._wheel_angles()]
-        turned = sum(now - before for now, before in zip(angles, self._encoders, strict=True)) / len(angles)
-        forward_m = self.robot.base.wheel_radius_m * turned
-        self._encoders = angles
-        turn = wrap_angle(yaw - self._last_yaw)
+        yaw, elapsed_s = self.pose[2], self._wheels.elapsed_s(self.time_ns)
+        turn = wrap_angle(yaw - self._last_yaw) + self._inertial.turn_error_rad(self.time_ns, elapsed_s)
         self._last_yaw = yaw
-        if self.params.noise:
-            turn += self.rng.normal(0.0, self.robot.imu.gyro_noise_radps) * period_s
-        self._odom_pose = move_along_arc(*self._odom_pose, forward_m, turn)
-        return Odom.from_yaw(self.time_ns, *self._odom_pose, forward_m / period_s, turn / period_s)
+        return self._wheels.measure(self.time_ns, self._wheel_angles(), turn)
 
     def _measure_imu(self) -> Imu:
-        imu, yaw = self.robot.imu, self.pose[2]
-        velocity = np.array(self._data.qvel[:3])
-        accel = (velocity - self._last_velocity) * imu.rate_hz
-        self._last_velocity = velocity
-        forward = accel[0] * math.cos(yaw) + accel[1] * math.sin(yaw)
-        left = -accel[0] * math.sin(yaw) + accel[1] * math.cos(yaw)
-        noise = self.rng.normal(0.0, 1.0, 3) if self.params.noise else np.zeros(3)
-        return Imu(
-            self.time_ns,
-            float(self._data.qvel[5] + imu.gyro_noise_radps * noise[0]),
-            float(forward + imu.accel_noise_mps2 * noise[1]),
-            float(left + imu.accel_noise_mps2 * noise[2]),
-        )
+        velocity = self._data.qvel
+        return self._inertial.measure(self.time_ns, np.array(velocity[:3]), self.pose[2], float(velocity[5]))
 
 
 def _from_frame(pose: tuple[float, float, float], x_m: float, y_m: float) -> tuple[float, float]:

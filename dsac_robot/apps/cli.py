@@ -18,12 +18,16 @@ COMMANDS = (
     "export_cmd",
     "bundle_cmd",
     "barn_cmd",
+    "eval_cmd",
     "bag_cmd",
+    "identify_cmd",
     "dataset_cmd",
     "offline_cmd",
     "up_cmd",
     "demo_cmd",
     "report_cmd",
+    "replay_cmd",
+    "robot_cmd",
 )
 
 

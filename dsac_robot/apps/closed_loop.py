@@ -13,6 +13,7 @@ from dsac_robot.core.action import slew
 from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
 from dsac_robot.core.history import MissingSampleError
+from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.observation import flatten
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
@@ -20,9 +21,9 @@ from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal,
 
 if TYPE_CHECKING:
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy
+    from sim.simulator import SimParams
     from sim.worlds import World
 
-CAUSED_MPS = 0.02  # DESIGN section 10: a contact is caused when the robot's speed at the touch is above this
 INFERENCE_S = 0.005  # a scan's command and verdict reach the guard this long after the scan
 TRACE_PERIOD = 5  # guard periods between two rows of the trace
 
@@ -64,15 +65,19 @@ def drive(
     monitor: DeployedMonitor | None,
     guard: GuardParams | None,
     params: LoopParams = LoopParams(),
+    plant: Robot | None = None,
+    sim_params: SimParams | None = None,
 ) -> Drive:
     """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only slewed; without
-    ``monitor`` the guard needs no verdicts. Same arguments, same drive."""
+    ``monitor`` the guard needs no verdicts. ``plant`` is the robot as it truly is where that differs from ``robot``,
+    the description that policy, monitor, guard and base go by. Same arguments, same drive."""
     from sim.simulator import SimParams, Simulator
 
     rng = np.random.default_rng(seed)
     jitter = rng.uniform(-1.0, 1.0, 3) * [params.start_jitter_m, params.start_jitter_m, params.start_jitter_rad]
     x, y, yaw = (float(a + b) for a, b in zip(world.start, jitter, strict=True))
-    sim = Simulator(robot, replace(world, start=(x, y, yaw)), int(rng.integers(2**31)), SimParams())
+    placed, sim_seed = replace(world, start=(x, y, yaw)), int(rng.integers(2**31))
+    sim = Simulator(plant or robot, placed, sim_seed, sim_params or SimParams(), nominal=robot)
     loop = _Loop(robot, policy, monitor, guard, Goal(0, *sim.world_to_odom(*world.goal_m)))
     outcome = "timeout"
     period_ns, path_m, last = ns(loop.period_s), 0.0, sim.pose

@@ -15,26 +15,29 @@ from dsac_robot.apps.run_record import RunId
 from dsac_robot.apps.train_run import Setup, train
 from dsac_robot.core.files import load_yaml, parse_value, share_path
 from dsac_robot.core.navigate import NavigateParams
-from dsac_robot.core.observation import ObservationLayout
+from dsac_robot.core.observation import LAYOUTS, layout_for
 from dsac_robot.core.params import ParameterError, as_dict, build
 from dsac_robot.core.robot import Robot, load_robot
+from dsac_robot.core.track import TrackParams
 
 if TYPE_CHECKING:
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
     from sim.gym_env import GymParams
-    from sim.navigate import NavigateEnv, NavigateEnvParams
+    from sim.navigate import NavigateEnvParams
+    from sim.task_env import TaskEnv
+    from sim.track import TrackEnvParams
 
 GYM = "gym:"
-TASKS = ("navigate",)
+TASKS = tuple(LAYOUTS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """All settings of one run, as ``recipe.yaml`` in its folder holds them."""
 
-    task: NavigateParams
-    environment: NavigateEnvParams
+    task: NavigateParams | TrackParams
+    environment: NavigateEnvParams | TrackEnvParams
     learner: DsacTConfig
     trainer: TrainerConfig
 
@@ -74,15 +77,16 @@ def _task(text: str) -> str:
     )
 
 
-def read_recipe(values: dict[str, Any], where: str) -> Recipe:
-    """The recipe from a mapping of sections; ParameterError names an unknown section or key."""
+def read_recipe(values: dict[str, Any], where: str, task: str = "navigate") -> Recipe:
+    """The recipe of ``task`` from a mapping of sections; ParameterError names an unknown section or key."""
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
     from sim.navigate import NavigateEnvParams
+    from sim.track import TrackEnvParams
 
-    sections = {
-        "task": NavigateParams,
-        "environment": NavigateEnvParams,
+    sections: dict[str, type[Any]] = {
+        "task": TrackParams if task == "track" else NavigateParams,
+        "environment": TrackEnvParams if task == "track" else NavigateEnvParams,
         "learner": DsacTConfig,
         "trainer": TrainerConfig,
     }
@@ -131,11 +135,17 @@ def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return values, str(path) if path is not None else "recipe"
 
 
-def make_env(robot: Robot, recipe: Recipe) -> NavigateEnv:
+def make_env(robot: Robot, task: str, recipe: Recipe) -> TaskEnv:
     """One environment (called in a worker process)."""
-    from sim.navigate import NavigateEnv
+    from sim.navigate import NavigateEnv, NavigateEnvParams
+    from sim.track import TrackEnv, TrackEnvParams
 
-    return NavigateEnv(robot, ObservationLayout(), recipe.task, recipe.environment)
+    layout = layout_for(task, robot)
+    if isinstance(recipe.task, TrackParams) and isinstance(recipe.environment, TrackEnvParams):
+        return TrackEnv(robot, layout, recipe.task, recipe.environment)
+    if isinstance(recipe.task, NavigateParams) and isinstance(recipe.environment, NavigateEnvParams):
+        return NavigateEnv(robot, layout, recipe.task, recipe.environment)
+    raise TypeError(f"task and environment of a recipe do not belong together: {recipe.task}, {recipe.environment}")
 
 
 def robot_setup(args: argparse.Namespace) -> Setup:
@@ -144,14 +154,14 @@ def robot_setup(args: argparse.Namespace) -> Setup:
 
     robot = load_robot(args.robot)
     values, where = _settings(args)
-    recipe = read_recipe(values, where)
-    factory = functools.partial(make_env, robot, recipe)
+    recipe = read_recipe(values, where, args.task)
+    factory = functools.partial(make_env, robot, args.task, recipe)
     return Setup(
         run=RunId(args.task, robot.name, recipe.trainer.seed, _sections(recipe)),
         trainer=recipe.trainer,
         environment=factory,
         evaluation=factory,
-        learner=lambda *_: make_learner(robot, ObservationLayout(), recipe.learner),
+        learner=lambda *_: make_learner(robot, layout_for(args.task, robot), recipe.learner),
         next_step=f"dsac-robot export {args.out} --out BUNDLE",
     )
 

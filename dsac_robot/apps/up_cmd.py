@@ -106,7 +106,7 @@ def _composed(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
         try:
             files = [file for spec in specs for file in spec.files]
             wishes = {spec.name: spec.parameters for spec in specs}
-            composition = compose([_factory(spec.name) for spec in specs], files, args.namespace, parameters=wishes)
+            composition = compose([node_class(spec.name) for spec in specs], files, args.namespace, parameters=wishes)
             try:
                 composition.bring_up(lambda: signals.received is None)
                 if signals.received is None:
@@ -140,7 +140,7 @@ def _in_processes(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
     return 0
 
 
-def _factory(name: str) -> Any:
+def node_class(name: str) -> Any:
     """The node class of a name."""
     from dsac_robot.nodes.ood_monitor import MonitorNode
     from dsac_robot.nodes.policy import PolicyNode

@@ -92,11 +92,14 @@ def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardSt
     if not -params.future_tolerance_s <= elapsed <= params.clock_jump_s:  # no stamp means anything any more
         sensed, pairing = Sensed(enabled=sensed.enabled), Pairing()
         fault = Fault(Reason.CLOCK_JUMP, (("step_s", elapsed), ("limit_s", params.clock_jump_s)))
-    sensed, wrong = sense(sensed, inp, params, model.robot)
+    elif elapsed > model.robot.actuation.command_timeout_s:  # the base has begun to stop by itself
+        limit_s = model.robot.actuation.command_timeout_s
+        fault = Fault(Reason.LOOP_OVERRUN, (("step_s", elapsed), ("limit_s", limit_s)))
+    last = (state.sent[-1].speed_mps, state.sent[-1].yaw_rate_radps) if state.sent else (0.0, 0.0)
+    sensed, wrong = sense(sensed, inp, last, params, model.robot)
     if inp.command is None or age_s(inp.now_ns, inp.command.stamp_ns) >= -params.future_tolerance_s:
         pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
     latch = _latched(state.latch, inp)
-    last = (state.sent[-1].speed_mps, state.sent[-1].yaw_rate_radps) if state.sent else (0.0, 0.0)
     now = _Now(inp, model, state.sent, last, min(max(elapsed, 0.0), STOP_STEP_S_MAX), sensed, pairing, state.fallback)
     if inp.clock_lost:
         fault = Fault(Reason.CLOCK_LOST)
@@ -165,9 +168,7 @@ def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback
 
 def _checked(now: _Now, target: Twist, view: View) -> Choice:
     """``target``, as near as the rate limits let it come, or what is safe in its place."""
-    limited = limit_rates(
-        now.last, target, min(now.elapsed_s, 2.0 * now.model.params.period_s), now.model.robot.limits
-    )
+    limited = limit_rates(now.last, target, min(now.elapsed_s, 2.0 * now.model.params.period_s), now.model.robot.limits)
     return now.model.checker.choose(target, limited, _situation(now, view))
 
 

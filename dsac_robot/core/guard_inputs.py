@@ -105,10 +105,13 @@ def scan_fault(scan: Scan | None, now_ns: int, params: GuardParams, lidar: Lidar
     )
 
 
-def empty_scan_fault(valid_beams: int, returns: int, params: GuardParams) -> Fault | None:
-    """Whether a scan says nothing at all."""
+def empty_scan_fault(valid_beams: int, beams: int, returns: int, params: GuardParams) -> Fault | None:
+    """Whether a scan says nothing at all, or too little."""
     if valid_beams == 0:
         return Fault(Reason.SCAN_ALL_INVALID, (("valid_beams", 0.0),))
+    if valid_beams < params.valid_beams_min * beams:
+        limit = ("limit", math.ceil(params.valid_beams_min * beams))
+        return Fault(Reason.SCAN_HALF_BLIND, (("valid_beams", float(valid_beams)), limit))
     if params.blank_is_fault and returns == 0:
         return Fault(Reason.SCAN_BLANK, (("valid_beams", float(valid_beams)), ("returns", 0.0)))
     return None

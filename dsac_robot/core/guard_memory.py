@@ -102,12 +102,21 @@ def seen_free(
 
 
 def remember(memory: Memory, view: View, lidar: Lidar) -> Memory:
-    """The memory after a new scan: it becomes a key-frame where the robot has moved or turned enough."""
-    if memory.frames:
-        x, y, yaw = memory.frames[-1].pose
-        moved = math.hypot(view.pose[0] - x, view.pose[1] - y)
-        if moved < FRAME_STEP_M and abs(math.remainder(view.pose[2] - yaw, math.tau)) < FRAME_STEP_RAD:
-            return memory
+    """The memory after a new scan: it becomes a key-frame where the robot has moved or turned enough.
+
+    It takes the place of an older one from about the same pose, so that a robot that moves to and fro does not forget
+    what it saw on the way; when there are too many, the one from farthest away is dropped.
+    """
+    frames = memory.frames
+    apart = [_apart(frame.pose, view.pose) for frame in frames]
+    if apart and apart[-1] < 1.0:
+        return memory
+    if apart and min(apart) < 1.0:
+        alike = apart.index(min(apart))
+        frames = (*frames[:alike], *frames[alike + 1 :])
+    elif len(frames) == FRAMES:
+        gone = max(range(FRAMES), key=lambda i: math.dist(frames[i].pose[:2], view.pose[:2]))
+        frames = (*frames[:gone], *frames[gone + 1 :])
     points = to_frame(view.returns, view.pose)
     if memory.points is not None and len(memory.points):
         aimed, beyond = look_up(view, memory.points, lidar)
@@ -115,7 +124,13 @@ def remember(memory: Memory, view: View, lidar: Lidar) -> Memory:
     points = points[np.hypot(points[:, 0] - view.pose[0], points[:, 1] - view.pose[1]) < POINTS_KEPT_M]
     cells = np.floor(points / POINT_GRID_M).astype(np.int64)
     _, first = np.unique(cells, axis=0, return_index=True)
-    return Memory((*memory.frames, view)[-FRAMES:], points[np.sort(first)], memory.disc)
+    return Memory((*frames, view), points[np.sort(first)], memory.disc)
+
+
+def _apart(a: Pose, b: Pose) -> float:
+    """How far two poses are apart, in steps of key-frames."""
+    turned = abs(math.remainder(a[2] - b[2], math.tau))
+    return max(math.dist(a[:2], b[:2]) / FRAME_STEP_M, turned / FRAME_STEP_RAD)
 
 
 def hidden_points(memory: Memory, view: View, base: Pose, reach_m: float, lidar: Lidar) -> Floats:

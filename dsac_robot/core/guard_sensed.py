@@ -19,12 +19,14 @@ from dsac_robot.core.guard_inputs import (
     scan_fault,
 )
 from dsac_robot.core.guard_memory import Memory, View, read_scan, remember
+from dsac_robot.core.guard_motion import Twist
 from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.reasons import Reason
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Odom, Scan, ns
 
 SAMPLES_MAX = 64
+DRIVEN_MPS, DRIVEN_RADPS = 0.1, 0.3  # odometry must show a command of so much
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +39,51 @@ class Sensed:
     empty: Fault | None = None  # that scan says nothing
     same_since_ns: int = 0  # stamp of the first scan with the very same ranges
     same_pose: Pose = (0.0, 0.0, 0.0)  # and the robot's pose then
+    unmoved_ns: int | None = None  # stamp since when odometry has not changed by one bit though the robot is driven
+    stuck: Fault | None = None  # odometry was found frozen
     view: View | None = None
     memory: Memory = field(default_factory=Memory)
     enabled: bool = False
 
 
-def sense(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robot) -> tuple[Sensed, Fault | None]:
-    """What is known after looking at the newest scan and odometry, and the first fault in them."""
-    sensed, jump = _take_odom(sensed, inp, params, robot)
-    wrong = scan_fault(inp.scan, inp.now_ns, params, robot.lidar)
+def sense(
+    sensed: Sensed, inp: GuardInput, last: Twist, params: GuardParams, robot: Robot
+) -> tuple[Sensed, Fault | None]:
+    """What is known after looking at the newest scan and odometry, and the first fault in them. ``last``: as sent."""
+    driven = abs(last[0]) > DRIVEN_MPS or abs(last[1]) > DRIVEN_RADPS
+    sensed, jump = _take_odom(_watch_odom(sensed, inp, driven, params), inp, params, robot)
+    wrong = scan_fault(inp.scan, inp.now_ns, params, robot.lidar) or _out_of_order(sensed.scan, inp.scan)
     if sensed.odoms:
         if inp.enabled != sensed.enabled:
             sensed = _activated(sensed, inp)
         sensed = _take_scan(sensed, None if wrong else inp.scan, params, robot)
-    wrong = wrong or sensed.empty or odom_fault(inp.odom, inp.now_ns, params, robot.limits) or jump
+    wrong = wrong or sensed.empty or odom_fault(inp.odom, inp.now_ns, params, robot.limits) or jump or sensed.stuck
     return sensed, wrong or _frozen(sensed, params, robot)
+
+
+def _out_of_order(before: Scan | None, scan: Scan | None) -> Fault | None:
+    """Whether a scan's stamp goes back, or stands still under other ranges."""
+    if before is None or scan is None or scan is before or scan.stamp_ns > before.stamp_ns:
+        return None
+    back_s = age_s(before.stamp_ns, scan.stamp_ns)
+    if back_s == 0.0 and scan.ranges_m.tobytes() == before.ranges_m.tobytes():
+        return None  # delivered twice
+    return Fault(Reason.SCAN_OUT_OF_ORDER, (("back_s", back_s),))
+
+
+def _watch_odom(sensed: Sensed, inp: GuardInput, driven: bool, params: GuardParams) -> Sensed:
+    """Watch for odometry that does not change by one bit while the robot is driven."""
+    odom, before = inp.odom, sensed.odoms[-1] if sensed.odoms else None
+    if odom is None or before is None or odom.stamp_ns <= before.stamp_ns:
+        return dataclasses.replace(sensed, stuck=None) if inp.reset_requested and sensed.stuck else sensed
+    if dataclasses.replace(odom, stamp_ns=before.stamp_ns) != before or inp.reset_requested:
+        return sensed if sensed.unmoved_ns is None else dataclasses.replace(sensed, unmoved_ns=None, stuck=None)
+    if not driven or sensed.unmoved_ns is None:
+        return dataclasses.replace(sensed, unmoved_ns=odom.stamp_ns)
+    same_s = age_s(odom.stamp_ns, sensed.unmoved_ns)
+    if same_s < params.frozen_s:
+        return sensed
+    return dataclasses.replace(sensed, stuck=Fault(Reason.ODOM_FROZEN, (("same_s", same_s),)))
 
 
 def _take_odom(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robot) -> tuple[Sensed, Fault | None]:
@@ -66,7 +98,7 @@ def _take_odom(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robo
     before = sensed.odoms[-1]
     jump = odom_jump(before, odom, robot.limits)
     if jump is not None:
-        return Sensed(odoms=(odom,), travelled_m=sensed.travelled_m, enabled=sensed.enabled), jump
+        return Sensed((odom,), sensed.travelled_m, enabled=sensed.enabled), jump
     moved = math.hypot(odom.x_m - before.x_m, odom.y_m - before.y_m)
     oldest = inp.now_ns - ns(params.odom_timeout_s + params.scan_timeout_s + 0.1)
     odoms = (*(kept for kept in sensed.odoms if kept.stamp_ns >= oldest), odom)[-SAMPLES_MAX:]
@@ -95,9 +127,15 @@ def _take_scan(sensed: Sensed, scan: Scan | None, params: GuardParams, robot: Ro
         same_since_ns, same_pose = scan.stamp_ns, pose_of(sensed.odoms[-1])
     else:
         same_since_ns, same_pose = sensed.same_since_ns, sensed.same_pose
-    memory = remember(sensed.memory, view, robot.lidar)
-    empty = empty_scan_fault(view.valid_beams, len(view.returns), params)
-    return Sensed(sensed.odoms, sensed.travelled_m, scan, empty, same_since_ns, same_pose, view, memory, sensed.enabled)
+    return dataclasses.replace(
+        sensed,
+        scan=scan,
+        empty=empty_scan_fault(view.valid_beams, robot.lidar.beams, len(view.returns), params),
+        same_since_ns=same_since_ns,
+        same_pose=same_pose,
+        view=view,
+        memory=remember(sensed.memory, view, robot.lidar),
+    )
 
 
 def _frozen(sensed: Sensed, params: GuardParams, robot: Robot) -> Fault | None:

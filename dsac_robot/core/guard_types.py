@@ -48,6 +48,9 @@ class GuardParams:
     frozen_motion_m: float = param(
         0.05, unit="m", low=0.001, high=1.0, help="odometry motion that a frozen scan denies"
     )
+    valid_beams_min: float = param(
+        0.5, unit="", low=0.0, high=1.0, help="less than this part of the beams valid is a fault; 0: never"
+    )
     blank_is_fault: bool = param(True, unit="", help="a scan without any return is a fault; false on open ground")
     caution_speed_mps: float = param(0.5, unit="m/s", low=0.0, high=5.0, help="speed limit while the monitor cautions")
     fallback_after_s: float = param(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from typing import TypeVar
 
-from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Sample, Scan
+from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Plan, Sample, Scan
 
-S = TypeVar("S", Scan, Odom, Imu, Goal, Command, Contact)
+S = TypeVar("S", Scan, Odom, Imu, Goal, Plan, Command, Contact)
 
 
 class MissingSampleError(LookupError):

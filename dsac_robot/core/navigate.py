@@ -17,6 +17,7 @@ from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
 
 VERSION = 1
+CAUSED_MPS = 0.02  # DESIGN section 10: a contact is caused when the robot's speed at the touch is above this
 
 
 @dataclass(frozen=True)

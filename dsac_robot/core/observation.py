@@ -7,8 +7,9 @@ build through this module, so that the same samples give the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,10 +18,12 @@ from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
 from dsac_robot.core.lidar import free_distance
 from dsac_robot.core.params import ParameterError
+from dsac_robot.core.path import path_errors, points_ahead
 from dsac_robot.core.robot import Lidar, Robot
-from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Scan
+from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Plan, Scan
 
 Observation = dict[str, Floats32]
+PATH_AHEAD_S = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # the plan is shown where its speed would bring the robot in so long
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,24 @@ class ObservationLayout:
     control_period_s: float = 0.1
     frames: int = 3
     sectors: int = 36
+
+
+# By task. In ``track`` the obstacle is seen by the lidar, in several frames, and not given as a state (as the paper's
+# simulation has it): on a robot nothing but the lidar tells of it, and no bag holds more.
+LAYOUTS: Mapping[str, ObservationLayout] = {
+    "navigate": ObservationLayout(),
+    "track": ObservationLayout(("scan_sectors", "path_errors", "path_ahead", "twist", "last_command")),
+}
+
+
+def layout_for(task: str, robot: Robot) -> ObservationLayout:
+    """The layout of a task (a key of ``LAYOUTS``), its control period stretched to that of a slower lidar.
+
+    The period is rounded up to a multiple of the 0.02 s at which commands are sent.
+    """
+    layout = LAYOUTS[task]
+    periods = math.ceil(max(layout.control_period_s, 1.0 / robot.lidar.rate_hz) / 0.02 - 1e-6)
+    return replace(layout, control_period_s=round(0.02 * periods, 2))
 
 
 TermFunction = Callable[[History, int, Robot, ObservationLayout], Floats32]
@@ -86,9 +107,24 @@ def _last_command(history: History, stamp_ns: int, robot: Robot, layout: Observa
     return np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
 
 
+def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    """Lateral, heading and speed error with respect to the plan. # (3,)"""
+    plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
+    errors = path_errors(odom, plan)
+    return np.array([errors.lateral_m, errors.heading_rad, errors.speed_mps], np.float32)
+
+
+def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+    """Points of the plan at ``PATH_AHEAD_S`` times its speed ahead of the robot, base frame. # (6, 2)"""
+    plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
+    return points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps).astype(np.float32)
+
+
 TERMS: Mapping[str, Term] = {
     "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _scan_sectors),
     "goal_in_base": Term("m", lambda layout: (2,), _goal_in_base),
+    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors),
+    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead),
     "twist": Term("m/s, rad/s", lambda layout: (2,), _twist),
     "last_command": Term("m/s, rad/s", lambda layout: (2,), _last_command),
 }

@@ -79,13 +79,13 @@ def checked(info: ParamInfo, value: object, where: str) -> Value:
     if info.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, info.type) or (info.type is int and isinstance(value, bool)):
-        raise ParameterError(f"{name} = {value!r} must be of type {info.type.__name__}")
+        raise ParameterError(f"{name} = {value!r} must be of type {info.type.__name__}{_hint(info, value)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ParameterError(f"{name} = {value!r} must be finite")
+        raise ParameterError(f"{name} = {value!r} must be finite, in {_range(info)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = info.low, info.high
         if (low is not None and value < low) or (high is not None and value > high):
-            raise ParameterError(f"{name} = {value!r} {info.unit} is outside [{low}, {high}]")
+            raise ParameterError(f"{name} = {value!r} {info.unit} is outside {_range(info)}")
     if info.choices and value not in info.choices:
         raise ParameterError(f"{name} = {value!r} must be one of {', '.join(info.choices)}")
     return typing.cast(Value, value)
@@ -112,9 +112,12 @@ def build(cls: type[T], values: Mapping[str, object], where: str) -> T:
             if name in values:
                 built[name] = checked(info, values[name], where)
             elif info.required:
-                raise ParameterError(f"{where}: {name} is missing ({info.help})")
+                raise ParameterError(
+                    f"{where}: {name} is missing ({info.help}; {_range(info)} {info.unit}".rstrip() + ")"
+                )
         elif name in values or fields[name].default is dataclasses.MISSING:
-            nested = typing.cast(Mapping[str, object], values.get(name, {}))
+            given = values.get(name)
+            nested = {} if given is None else typing.cast(Mapping[str, object], given)  # a section with no keys yet
             built[name] = build(hints[name], nested, f"{where}: {name}")
     return cls(**built)
 
@@ -138,6 +141,24 @@ def markdown_table(cls: type) -> str:
         default = "required" if info.required else f"`{info.default}`"
         rows.append(f"| `{info.name}` | {default} | {info.unit} | {allowed} | {info.help} |")
     return "\n".join(rows)
+
+
+def _range(info: ParamInfo) -> str:
+    """What is allowed, for messages."""
+    return " | ".join(info.choices) if info.choices else f"[{info.low}, {info.high}]"
+
+
+def _hint(info: ParamInfo, value: object) -> str:
+    """What to write instead, where YAML 1.1 took a number such as 1e-4 for text."""
+    if info.type is not float or not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    return (
+        f": YAML reads it as text, write {number!r}" if "e" not in repr(number) else ": YAML needs a dot, as in 1.0e-4"
+    )
 
 
 def _bound(value: float | None) -> str:

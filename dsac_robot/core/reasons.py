@@ -28,7 +28,8 @@ class OodLevel(IntEnum):
 
 @unique
 class Reason(IntEnum):
-    """Why the level is what it is. 1x limits, 2x command, 3x scan, 4x odometry, 5x monitor, 6x clock, 7x operator."""
+    """Why the level is what it is. 1x limits, 2x command, 3x scan (8x too), 4x odometry, 5x monitor, 6x clock, 7x
+    operator."""
 
     NONE = 0
     NOT_ENABLED = 1  # not activated yet, or disabled by ~/enable
@@ -52,21 +53,25 @@ class Reason(IntEnum):
     SCAN_WRONG_COUNT = 36
     SCAN_WRONG_FRAME = 37
     SCAN_WRONG_GEOMETRY = 38
+    SCAN_HALF_BLIND = 39
     ODOM_MISSING = 40
     ODOM_STALE = 41
     ODOM_FROM_FUTURE = 42
     ODOM_NOT_FINITE = 43
     ODOM_JUMP = 44
     ODOM_WRONG_FRAME = 45
+    ODOM_FROZEN = 46  # left when odometry changes, or by ~/reset
     OOD_CAUTION = 50
     OOD_ALARM = 51
     VERDICT_MISSING = 52  # a command without the monitor's verdict within ood_timeout_s
     MONITOR_FAULT = 53  # the monitor could not rebuild the observation
     CLOCK_LOST = 60
     CLOCK_JUMP = 61
+    LOOP_OVERRUN = 62  # the guard itself was late
     OPERATOR_STOP = 70
     CONTACT = 71
     TELEOP = 72  # the operator drives, through the same checks
+    SCAN_OUT_OF_ORDER = 80  # an older stamp than before, or the same stamp with other ranges: two lidars on one topic
 
 
 MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the guard does
@@ -92,21 +97,28 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.SCAN_WRONG_COUNT: ("another number of beams than the robot file says", "stops"),
     Reason.SCAN_WRONG_FRAME: ("the scan is in another frame than the lidar's", "stops"),
     Reason.SCAN_WRONG_GEOMETRY: ("the scan's angles are not the lidar's", "stops"),
+    Reason.SCAN_HALF_BLIND: ("less than `valid_beams_min` of the beams are valid", "stops"),
     Reason.ODOM_MISSING: ("no odometry yet", "stops"),
     Reason.ODOM_STALE: ("the newest odometry is older than `odom_timeout_s`", "stops"),
     Reason.ODOM_FROM_FUTURE: ("odometry's stamp is ahead of the clock", "stops"),
     Reason.ODOM_NOT_FINITE: ("odometry holds NaN, Inf or no unit quaternion", "stops"),
     Reason.ODOM_JUMP: ("the robot cannot have moved as odometry says", "stops"),
     Reason.ODOM_WRONG_FRAME: ("odometry is in other frames than declared", "stops"),
+    Reason.ODOM_FROZEN: (
+        "the very same odometry for `frozen_s` while the robot is told to drive: it is frozen, or the wheels are",
+        "stops until odometry changes or `~/reset`",
+    ),
     Reason.OOD_CAUTION: ("the monitor's score is above its caution threshold", "at most `caution_speed_mps`"),
     Reason.OOD_ALARM: ("the monitor's score is above its alarm threshold", "stops"),
     Reason.VERDICT_MISSING: ("a command without a verdict within `ood_timeout_s`", "stops"),
     Reason.MONITOR_FAULT: ("the monitor could not rebuild the observation", "stops"),
     Reason.CLOCK_LOST: ("no `/clock` for `clock_timeout_s` of steady time", "stops"),
     Reason.CLOCK_JUMP: ("the clock leapt by more than `clock_jump_s`, or went back", "stops"),
+    Reason.LOOP_OVERRUN: ("the guard was late by more than the base's own `command_timeout_s`", "stops"),
     Reason.OPERATOR_STOP: ("`~/stop` was called", "stops until `~/reset`"),
     Reason.CONTACT: ("the bumper touches something", "stops until `~/reset`"),
     Reason.TELEOP: ("the operator drives", "passes teleop, checked alike"),
+    Reason.SCAN_OUT_OF_ORDER: ("a scan is older than one before, or has its stamp and other ranges", "stops"),
 }
 
 

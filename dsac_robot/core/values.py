@@ -82,6 +82,27 @@ class Goal:
     y_m: float
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A path to follow, in the odom frame, and the speed to follow it at.
+
+    Two plans are equal only if they are the same object, as scans are.
+    """
+
+    stamp_ns: int
+    points_m: Floats  # (N, 2), N at least 2, no two in a row the same
+    speed_mps: float
+
+    def __post_init__(self) -> None:
+        points = self.points_m
+        if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.all(np.isfinite(points)):
+            raise ValueError(f"plan: points_m must be finite, of shape (N, 2) with N >= 2; got shape {points.shape}")
+        if np.any(np.all(points[1:] == points[:-1], axis=1)):
+            raise ValueError("plan: points_m repeats a point; leave the second one out")
+        if not (math.isfinite(self.speed_mps) and self.speed_mps > 0.0):
+            raise ValueError(f"plan: speed_mps = {self.speed_mps} must be above 0")
+
+
 @dataclass(frozen=True)
 class Command:
     """A twist of the base: what the policy asks for, or what the guard sent. The stamp is the message header's."""
@@ -104,4 +125,4 @@ class Contact:
     touching: bool
 
 
-Sample = Scan | Odom | Imu | Goal | Command | Contact
+Sample = Scan | Odom | Imu | Goal | Plan | Command | Contact

@@ -115,9 +115,12 @@ class StackNode(LifecycleNode):
     def subscribe(self, topic: Topic, callback: Callable[[Any], None]) -> None:
         """Subscribe to a topic. Where ``callback`` raises ConversionError, it is logged and the message dropped."""
 
+        current = self._until_cleanup()
+
         def guarded(message: Any) -> None:
             try:
-                callback(message)
+                if current:
+                    callback(message)
             except ConversionError as error:
                 self.get_logger().error(f"{topic.name}: message dropped: {error}", throttle_duration_sec=2.0)
 
@@ -126,9 +129,16 @@ class StackNode(LifecycleNode):
 
     def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         """A timer on the steady clock."""
-        made = self.create_timer(period_s, callback, clock=self._steady)
+        current = self._until_cleanup()
+        made = self.create_timer(period_s, lambda: callback() if current else None, clock=self._steady)
         self._undo.append(lambda: self.destroy_timer(made))
         return made
+
+    def _until_cleanup(self) -> list[bool]:
+        """True (not empty) until cleanup: an executor may have taken up an event before it, and run it after."""
+        current = [True]
+        self._undo.append(current.clear)
+        return current
 
     def service(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
         """A service, by convention private (``~/stop``)."""

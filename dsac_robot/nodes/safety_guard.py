@@ -6,8 +6,11 @@ All decisions are in core/guard.py. From configure to cleanup it publishes; whil
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -17,6 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import LaserScan
 from std_srvs.srv import SetBool, Trigger
 
+from dsac_robot.core.blackbox import BlackBox, write
 from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.params import param
@@ -66,6 +70,12 @@ class GuardNodeParams:
         0.5, unit="s", low=0.1, high=5.0, help="use_sim_time: no /clock for so long of steady time is a stop"
     )
     enabled: bool = param(True, unit="", help="commands pass as soon as the node is active; false: only after ~/enable")
+    blackbox_s: float = param(
+        30.0, unit="s", low=0.1, high=600.0, help="so much of the past is written when a stop latches"
+    )
+    blackbox_dir: str = param(
+        "~/.ros/dsac_robot", unit="", help="where; dsac-robot replay FILE runs the guard on it again. Empty: nowhere"
+    )
 
 
 class GuardNode(StackNode):
@@ -91,6 +101,9 @@ class GuardNode(StackNode):
         self._steps_s: deque[float] = deque(maxlen=FIGURES_KEPT)
         self._periods_s: deque[float] = deque(maxlen=FIGURES_KEPT)
         self._stepped_ns = self.steady_ns()
+        self._box = BlackBox(round(own.blackbox_s / self._params.period_s))
+        self._box_dir = own.blackbox_dir
+        self._dump = Thread()
         topic = cmd_vel_topic(self._robot_params.cmd_vel_type)
         self._cmd_vel, self._safety = self.publisher(topic), self.publisher(SAFETY_STATE)
         self._subscribe_all()
@@ -101,7 +114,14 @@ class GuardNode(StackNode):
         self.steady_timer(GRAPH_PERIOD_S, self._count_publishers)
         self.diagnose(1.0, self._status)
 
+    @property
+    def decision(self) -> Decision:
+        """What was decided last."""
+        return self._decision
+
     def cleanup(self) -> None:
+        if self._dump.is_alive():
+            self._dump.join()
         if self.context.ok():  # not after a shutdown from outside: the base's own timeout stops it then
             zero = replace(self._decision, speed_mps=0.0, yaw_rate_radps=0.0)
             self._publish(zero, max(self.now_ns(), self._sent_ns + 1))
@@ -188,15 +208,38 @@ class GuardNode(StackNode):
             clock_lost=lost,
             fault=self._odom_wrong if self._odom_wrong != Reason.NONE else self._second,
         )
-        self._state, decision = step(self._state, given, self._model)
+        before = self._state
+        self._state, decision = step(before, given, self._model)
+        self._box.record(before, given, decision)
         self._touched = False
         self._take(stop_requested=False, reset_requested=False)
         self._publish(decision, sent_stamp_ns(now_ns, self._sent_ns, newest_ns, self._params.future_tolerance_s))
         self._log_change(decision)
+        if decision.level == Level.EMERGENCY != self._decision.level:
+            self._dump_box(decision)
         self._decision = decision
         self._periods_s.append((began_ns - self._stepped_ns) / NS)
         self._steps_s.append((self.steady_ns() - began_ns) / NS)
         self._stepped_ns = began_ns
+
+    def _dump_box(self, decision: Decision) -> None:
+        """Write the black box, in a thread: the guard goes on."""
+        if not self._box_dir or self._dump.is_alive():
+            return
+        node = self.get_fully_qualified_name().strip("/").replace("/", "_")
+        path = Path(self._box_dir).expanduser() / f"{node}_{decision.reason.name}_{time.time_ns()}.gz"
+        entries = self._box.snapshot()
+
+        def dump() -> None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(entries, self._model, path)
+                self.get_logger().info(f"black box written to {path}")
+            except OSError as error:
+                self.get_logger().error(f"no black box: {error}")
+
+        self._dump = Thread(target=dump, name="black box")
+        self._dump.start()
 
     def _publish(self, decision: Decision, stamp_ns: int) -> None:
         self._sent_ns = stamp_ns

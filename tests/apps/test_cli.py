@@ -22,6 +22,10 @@ COMMANDS = (
     "up",
     "demo",
     "report",
+    "eval",
+    "identify",
+    "robot",
+    "replay",
 )
 HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
 

@@ -275,3 +275,13 @@ def test_other_shapes_and_slow_accelerations_drive_too() -> None:
     run.drive(always(1.0, 0.2), 3.0)
     assert run.twist[0] > 0.5
     assert run.now_ns > NS
+
+
+def test_a_robot_that_dithers_for_long_still_knows_the_way_it_came() -> None:
+    run = Run(HALL)
+    run.drive(always(0.8), 3.0)
+    before = run.pose[0]
+    for turn in (0.9, -0.9) * 20:  # each of the 40 turns is worth a key-frame, and none of them looks behind
+        run.drive(always(0.0, turn), 0.5)
+    run.drive(always(-0.4), 4.0)
+    assert run.pose[0] < before - 1.1

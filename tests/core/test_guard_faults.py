@@ -33,7 +33,7 @@ def healthy(now_ns: int, speed_mps: float = 0.5) -> GuardInput:
     return GuardInput(
         now_ns,
         scan=scan_at(now_ns),
-        odom=Odom.from_yaw(now_ns, 0.0, 0.0, 0.0, 0.0, 0.0),
+        odom=Odom.from_yaw(now_ns, 1e-12 * (now_ns % NS), 0.0, 0.0, 0.0, 0.0),  # no two are alike
         command=Command(now_ns, speed_mps, 0.0),
         verdict=Verdict(now_ns, now_ns, OodLevel.OK),
     )
@@ -75,6 +75,11 @@ def scan(**changes: object) -> Callable[[GuardInput], GuardInput]:
     return lambda i: replace(i, scan=replace(scan_at(i.now_ns), **changes))
 
 
+def half_blind(valid: int) -> Callable[[GuardInput], GuardInput]:
+    ranges = np.where(np.arange(LIDAR.beams) < valid, 8.0, np.nan).astype(np.float32)
+    return scan(ranges_m=ranges)
+
+
 FAULTS: list[tuple[Reason, Callable[[GuardInput], GuardInput]]] = [
     (Reason.NOT_ENABLED, lambda i: replace(i, enabled=False)),
     (Reason.COMMAND_MISSING, lambda i: replace(i, command=None)),
@@ -99,6 +104,9 @@ FAULTS: list[tuple[Reason, Callable[[GuardInput], GuardInput]]] = [
     (Reason.SCAN_WRONG_GEOMETRY, scan(angle_min_rad=LIDAR.angle_min_rad + 0.003)),
     (Reason.SCAN_WRONG_GEOMETRY, scan(angle_increment_rad=LIDAR.angle_increment_rad * 1.001)),
     (Reason.SCAN_WRONG_GEOMETRY, scan(angle_min_rad=math.nan)),
+    (Reason.SCAN_HALF_BLIND, half_blind(LIDAR.beams // 2 - 1)),
+    (Reason.SCAN_OUT_OF_ORDER, stamped("scan", PARAMS.period_s + 0.001)),
+    (Reason.SCAN_OUT_OF_ORDER, stamped("scan", PARAMS.period_s)),
     (Reason.ODOM_MISSING, lambda i: replace(i, odom=None)),
     (Reason.ODOM_STALE, stamped("odom", PARAMS.odom_timeout_s + 0.001)),
     (Reason.ODOM_FROM_FUTURE, stamped("odom", -PARAMS.future_tolerance_s - 0.001)),
@@ -117,6 +125,8 @@ FAULTS: list[tuple[Reason, Callable[[GuardInput], GuardInput]]] = [
     ),
     (Reason.CLOCK_LOST, lambda i: replace(i, clock_lost=True)),
     (Reason.CLOCK_JUMP, lambda i: healthy(i.now_ns + ns(PARAMS.clock_jump_s))),
+    (Reason.LOOP_OVERRUN, lambda i: healthy(i.now_ns + ns(JACKAL.actuation.command_timeout_s))),
+    (Reason.LOOP_OVERRUN, lambda i: healthy(i.now_ns + ns(PARAMS.clock_jump_s - PARAMS.period_s))),
     (Reason.CLOCK_JUMP, lambda i: healthy(i.now_ns - ns(0.06))),
 ]
 
@@ -133,14 +143,14 @@ HARMLESS: list[tuple[str, Callable[[GuardInput], GuardInput]]] = [
     ("command at the limits", command(2.0, -2.0)),
     ("command a float32 digit beyond", command(2.0000002, 0.0)),
     ("command at the future tolerance", stamped("command", -PARAMS.future_tolerance_s)),
-    ("scan at its age limit", stamped("scan", PARAMS.scan_timeout_s)),
     ("scan at the future tolerance", stamped("scan", -PARAMS.future_tolerance_s)),
     ("scan angle in float32", scan(angle_min_rad=float(np.float32(LIDAR.angle_min_rad)))),
     ("odometry at its age limit", stamped("odom", PARAMS.odom_timeout_s)),
     ("odometry at the future tolerance", stamped("odom", -PARAMS.future_tolerance_s)),
     ("odometry that moved fast", odom(x_m=0.15)),
-    ("clock late", lambda i: healthy(i.now_ns + ns(PARAMS.clock_jump_s - PARAMS.period_s))),
-    ("clock back by a slew", lambda i: healthy(i.now_ns - ns(0.03))),
+    ("clock late", lambda i: healthy(i.now_ns + ns(JACKAL.actuation.command_timeout_s - PARAMS.period_s))),
+    ("clock slewed", lambda i: healthy(i.now_ns - ns(0.019))),
+    ("scan half valid", lambda i: half_blind(LIDAR.beams // 2)(i)),
 ]
 
 
@@ -148,6 +158,51 @@ HARMLESS: list[tuple[str, Callable[[GuardInput], GuardInput]]] = [
 def test_an_input_at_its_limit_does_not_stop(name: str, change: Callable[[GuardInput], GuardInput]) -> None:
     model = GuardModel.of(replace(PARAMS, require_verdict=False), JACKAL)
     assert decide(change, model).level <= Level.LIMITED, name
+
+
+def test_a_scan_that_is_delivered_again_is_used_up_to_its_age_limit() -> None:
+    state, now = warmed_up()
+    last = healthy(now).scan
+    for k in range(9):
+        state, decision = step(state, replace(healthy(now), scan=replace(last) if k % 2 else last), MODEL)
+        assert (decision.reason == Reason.SCAN_STALE) == (now - last.stamp_ns > ns(PARAMS.scan_timeout_s))
+        now += PERIOD
+
+
+@pytest.mark.parametrize(("speed", "seconds", "frozen"), [(0.5, 0.6, True), (0.5, 0.44, False), (0.05, 2.0, False)])
+def test_odometry_that_stays_the_same_to_the_bit_while_driving_is_frozen_until_it_changes(
+    speed: float, seconds: float, frozen: bool
+) -> None:
+    state, now = warmed_up()
+    still, reasons = healthy(now).odom, []
+    for _ in range(round(seconds / PARAMS.period_s)):
+        inp = replace(healthy(now, speed), odom=replace(still, stamp_ns=now))
+        state, decision = step(state, inp, MODEL)
+        reasons.append(decision.reason)
+        now += PERIOD
+    assert (reasons[-1] == Reason.ODOM_FROZEN) == frozen
+    for _ in range(100):  # at rest now, and frozen all the same
+        state, decision = step(state, replace(healthy(now), odom=replace(still, stamp_ns=now)), MODEL)
+        now += PERIOD
+    assert decision.reason == Reason.ODOM_FROZEN
+    for _ in range(30):
+        state, decision = step(state, healthy(now), MODEL)
+        now += PERIOD
+    assert decision.level <= Level.LIMITED
+
+
+def test_a_reset_frees_from_frozen_odometry() -> None:
+    state, now = warmed_up()
+    still = healthy(now).odom
+    for _ in range(40):
+        state, decision = step(state, replace(healthy(now), odom=replace(still, stamp_ns=now)), MODEL)
+        now += PERIOD
+    assert decision.reason == Reason.ODOM_FROZEN
+    state, _ = step(state, replace(healthy(now), odom=replace(still, stamp_ns=now), reset_requested=True), MODEL)
+    for _ in range(20):
+        now += PERIOD
+        state, decision = step(state, replace(healthy(now), odom=replace(still, stamp_ns=now)), MODEL)
+    assert decision.level <= Level.LIMITED
 
 
 def test_a_scan_with_one_return_is_no_fault_and_a_blank_one_is_none_on_open_ground() -> None:
@@ -329,11 +384,11 @@ def test_a_stamp_from_the_future_does_not_lock_out_later_samples() -> None:
     assert decision.level <= Level.LIMITED
 
 
-def test_old_and_doubled_samples_change_nothing() -> None:
+def test_old_samples_are_not_taken_in() -> None:
     state, now = warmed_up()
     again, _ = step(state, healthy(now), MODEL)
     old = replace(healthy(now + PERIOD), odom=healthy(now - PERIOD).odom, scan=healthy(now - PERIOD).scan)
     after, decision = step(again, old, MODEL)
-    assert decision.level <= Level.LIMITED
+    assert decision.reason == Reason.SCAN_OUT_OF_ORDER
     assert after.sensed.odoms == again.sensed.odoms
     assert after.sensed.scan is again.sensed.scan

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -58,6 +59,7 @@ class Graph:
         self._context = context
         self.executor = make_executor(context)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._faults: Any = None
 
     def listen(self, namespace: str = "") -> Listener:
         """A listener in a namespace."""
@@ -112,8 +114,11 @@ class Graph:
             self.executor.spin_once(timeout_sec=0.0)
 
     def set_fault(self, listener: Listener, **faults: str) -> None:
-        """Set fault parameters of the simulated robot, all at once."""
-        client = listener.node.create_client(SetParameters, "sim_bridge/set_parameters")
+        """Set fault parameters of the simulated robot, all at once. Without faults it only gets ready to set some, so
+        that finding the service takes no time while the robot drives on."""
+        if self._faults is None:
+            self._faults = listener.node.create_client(SetParameters, "sim_bridge/set_parameters")
+        client = self._faults
         self.until(client.service_is_ready, "the simulator takes parameters")
         texts = {
             name: ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)

@@ -78,6 +78,7 @@ def test_whatever_dies_at_full_speed_the_robot_comes_to_rest_in_time(
 ) -> None:
     strike, reasons = CASES[case]
     seen = graph.listen()
+    graph.set_fault(seen)
     graph.until(lambda: seen.speed_mps > 1.97 and len(seen.safety) > 0, "2 m/s, and safety/state heard")
     graph.catch_up()
     struck = seen.truth[-1]

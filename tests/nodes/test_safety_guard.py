@@ -3,10 +3,12 @@
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from std_srvs.srv import SetBool, Trigger
 
+from dsac_robot.core.blackbox import replay
 from dsac_robot.core.guard_types import Verdict
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.values import NS, Command, Contact
@@ -157,6 +159,26 @@ def test_a_contact_latches_until_a_reset_and_a_reset_works_only_when_it_is_over(
     rig.drive(0.1)
     assert rig.state.decision.level == Level.EMERGENCY
     assert call(rig, Trigger, "safety_guard/reset", Trigger.Request()).success
+
+
+def test_a_latched_stop_writes_the_black_box_and_its_replay_gives_the_decisions_that_were_published(
+    make_rig, tmp_path: Path
+) -> None:
+    rig = make_rig(GuardNode, safety_guard={**STATIC, "blackbox_dir": str(tmp_path / "boxes"), "blackbox_s": 1.0})
+    rig.bring_up()
+    rig.drive(1.5, command=(1.0, 0.2))
+    call(rig, Trigger, "safety_guard/stop", Trigger.Request())
+    rig.until(lambda: not rig.node("safety_guard")._dump.is_alive(), "the dump")
+    (path,) = (tmp_path / "boxes").iterdir()
+    assert "OPERATOR_STOP" in path.name
+    steps = list(replay(path))
+    assert len(steps) == 50
+    assert all(one.same for one in steps)
+    assert steps[-1].decided.reason == Reason.OPERATOR_STOP
+    published = [state.decision for state in rig.world.safety]
+    assert [one.decided.speed_mps for one in steps[10:-1]] == [
+        d.speed_mps for d in published if d.reason != Reason.OPERATOR_STOP
+    ][-39:]
 
 
 def test_the_operators_stop_latches_until_reset(rig: Rig) -> None:

@@ -34,8 +34,27 @@ def test_at_full_speed_towards_a_wall_the_robot_comes_to_rest_before_it(
 ) -> None:
     wall = np.array([(wall_m, y, POST_M) for y in np.arange(-3.0, 3.01, 0.1)])
     sim = Simulator(ROBOT, replace(empty_world(), cylinders_m=wall), 0, SimParams())
-    model, state, scan, odom, fastest = GuardModel.of(shipped(profile), ROBOT), initial_state(), None, None, 0.0
-    for now_ns in range(0, ns(5.0), ns(PERIOD_S)):
+    params = replace(shipped(profile), fallback_after_s=0.0)
+    fastest = insist(sim, params, turn_radps, 5.0)
+    assert fastest > 1.5
+    assert not (sim.touched and sim.touch_speed_mps > 0.02), sim.touch_speed_mps
+    assert abs(sim.twist[0]) < 0.2  # it may still creep up to its margin
+
+
+@pytest.mark.parametrize("profile", ["static", "dynamic"])
+def test_backing_off_from_a_wall_again_and_again_touches_nothing(profile: str) -> None:
+    post = [(-2.0, y, POST_M) for y in np.arange(-1.0, 1.01, 0.1)]
+    wall = np.array([(2.0, y, POST_M) for y in np.arange(-3.0, 3.01, 0.1)] + post)
+    sim = Simulator(ROBOT, replace(empty_world(), cylinders_m=wall), 0, SimParams())
+    insist(sim, shipped(profile), 0.1, 20.0)
+    assert sim.true_odom().x_m > 0.0
+    assert not sim.touched
+
+
+def insist(sim: Simulator, params: GuardParams, turn_radps: float, seconds: float) -> float:
+    """Ask for full speed whatever happens; returns the highest speed."""
+    model, state, scan, odom, fastest = GuardModel.of(params, ROBOT), initial_state(), None, None, 0.0
+    for now_ns in range(0, ns(seconds), ns(PERIOD_S)):
         for sample in sim.advance(now_ns):
             scan = sample if isinstance(sample, Scan) else scan
             odom = sample if isinstance(sample, Odom) else odom
@@ -43,9 +62,7 @@ def test_at_full_speed_towards_a_wall_the_robot_comes_to_rest_before_it(
         state, decision = step(state, GuardInput(now_ns, scan, odom, asked), model)
         sim.send(Command(now_ns, decision.speed_mps, decision.yaw_rate_radps))
         fastest = max(fastest, sim.twist[0])
-    assert fastest > 1.5
-    assert not (sim.touched and sim.touch_speed_mps > 0.02), sim.touch_speed_mps
-    assert abs(sim.twist[0]) < 0.2  # it may still creep up to its margin
+    return fastest
 
 
 @pytest.mark.parametrize("twist", [(2.0, 0.0), (2.0, 1.5), (1.0, 0.0), (0.5, 0.0)])
