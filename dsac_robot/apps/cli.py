@@ -29,7 +29,6 @@ COMMANDS = (
     "replay_cmd",
     "robot_cmd",
     "view_cmd",
-    "bench_cmd",
 )
 
 
