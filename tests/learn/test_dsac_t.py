@@ -35,7 +35,7 @@ def batch_of(count: int, seed: int = 1, done: float = 0.0, action_dim: int = 1) 
     g = torch.Generator().manual_seed(seed)
     x, following = torch.randn(2, count, 1, generator=g)
     action = 2.0 * torch.rand(count, action_dim, generator=g) - 1.0
-    return Batch(x, action, torch.randn(count, generator=g), following, torch.full((count,), done))
+    return Batch(x, action, torch.randn(count, generator=g), following, torch.full((count,), done), torch.ones(count))
 
 
 def test_the_critics_gradient_is_the_papers_worked_out_by_hand() -> None:
@@ -189,7 +189,7 @@ def test_sigma_is_the_standard_deviation_of_the_return_at_every_reward_scale(noi
     for update in range(1200):
         x, following = 2.0 * torch.rand(2, 256, 1, generator=g) - 1.0
         reward = 5.0 + noise * torch.randn(256, generator=g)
-        metrics = made.update(Batch(x, x, reward, following, torch.ones(256)))
+        metrics = made.update(Batch(x, x, reward, following, torch.ones(256), torch.ones(256)))
         if update >= 800:
             found.append(metrics["sigma"])
             values.append(metrics["q"])

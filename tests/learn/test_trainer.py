@@ -57,10 +57,10 @@ def test_a_run_trains_logs_and_saves_and_a_resumed_one_goes_on_from_there(
     first = trainer(envs, robot, tmp_path)
     first.run()
     assert first.learner.updates == 8 and first.steps == 20 + 2 * 8
-    stored = first.replay.state_dict()["arrays"]
-    assert all(np.isfinite(values).all() for values in stored.values())
-    assert first.replay.size == first.steps and not stored["done"].any()  # truncated by time, none terminated
-    assert np.abs(stored["action"]).max() <= 1.0 and stored["action"].std() > 0.3
+    assert np.isfinite(first.replay.state_dict()["rows"]).all()
+    assert first.replay.size == first.steps and not first.replay.column("done").any()  # truncated by time
+    action = first.replay.column("action")
+    assert np.abs(action).max() <= 1.0 and action.std() > 0.3
     with open(tmp_path / "progress.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[-1]["updates"] == "8" and rows[-1]["steps"] == "36.0" and float(rows[-1]["timeouts"]) == 1.0
@@ -80,8 +80,7 @@ def test_the_last_observation_of_an_episode_is_stored_not_the_first_of_the_next(
 ) -> None:
     made = trainer(envs, robot, tmp_path, replace(CONFIG, updates=1, warmup_steps=40))
     made.run()
-    arrays = made.replay.state_dict()["arrays"]
-    before, after = arrays["observation"], arrays["next_observation"]
+    before, after = made.replay.column("observation"), made.replay.column("next_observation")
     # The stack's second frame is the first of a tick ago, in every transition: no new world in between.
     np.testing.assert_array_equal(after[:, 36:72], before[:, :36])
     chained = (after[:-2] == before[2:]).all(axis=1)  # two environments take turns
