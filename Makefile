@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ros,sim,train,deploy,data,report,dev
+EXTRAS := ros,sim,train,deploy,data,report,ray,dev
 
 # The venv brings its own ROS 2. A sourced system ROS would put other versions of the same modules before it.
 unexport PYTHONPATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE

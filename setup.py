@@ -32,11 +32,12 @@ ROS_WHEELS = [
 
 EXTRAS = {
     "ros": [f"{wheel}; {ROS_WHEELS_MARKER}" for wheel in ROS_WHEELS],
-    "sim": ["mujoco>=3.2", "gymnasium>=1.0"],
+    "sim": ["mujoco>=3.2", "gymnasium>=1.0", "imageio>=2.14"],  # imageio: Gymnasium's own MuJoCo tasks import it
     "train": ["torch>=2.6", "tensorboard>=2.15", "onnx>=1.16", "onnxscript>=0.2", "gymnasium>=1.0"],
     "deploy": ["onnxruntime>=1.17", "cryptography>=41"],
     "data": ["rosbags>=0.10.5", "mcap>=1.2", "minari[hdf5]>=0.5.2"],
     "report": ["matplotlib>=3.8", "rliable>=1.2", "pandas<3"],
+    "ray": ["ray>=2.9"],
     "dev": [
         "colcon-common-extensions>=0.3",
         "colcon-ros>=0.5",

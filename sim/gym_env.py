@@ -38,8 +38,8 @@ def make_gym_env(params: GymParams) -> gymnasium.Env[Floats32, Floats32]:
         raise ParameterError(f"{name} needs a package that is not installed: {error}") from error
     except gymnasium.error.Error as error:
         raise ParameterError(
-            f"{name} is no environment of Gymnasium: {error}; python -c 'import gymnasium; gymnasium.pprint_registry()' "
-            "lists those there are"
+            f"{name} is no environment of Gymnasium: {error}; "
+            "python -c 'import gymnasium; gymnasium.pprint_registry()' lists those there are"
         ) from error
     _check_action_space(name, made.action_space)
     _check_observation_space(name, made.observation_space)

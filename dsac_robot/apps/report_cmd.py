@@ -23,7 +23,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command ``report``."""
     parser = subparsers.add_parser("report", help="make a page with pictures of a recorded bag, or of a training run")
     parser.add_argument("bag", type=Path, metavar="BAG", help="bag folder, one .mcap file, or run folder of train")
-    parser.add_argument("--out", type=Path, default=Path("out/report"), metavar="DIR", help="default: out/report; a run's is in its folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/report"),
+        metavar="DIR",
+        help="default: out/report; a run's is in its folder",
+    )
     parser.add_argument("--namespace", metavar="NS", help="the robot's namespace in the bag (default: the only one)")
     parser.add_argument("--image", type=Path, metavar="FILE.png", help="also write the overview picture there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")

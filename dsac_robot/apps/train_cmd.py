@@ -69,7 +69,9 @@ def register(subparsers: Any) -> None:
 def _task(text: str) -> str:
     if text in TASKS or (text.startswith(GYM) and len(text) > len(GYM)):
         return text
-    raise argparse.ArgumentTypeError(f"unknown task {text!r}: {', '.join(TASKS)}, or {GYM}ID of a Gymnasium environment")
+    raise argparse.ArgumentTypeError(
+        f"unknown task {text!r}: {', '.join(TASKS)}, or {GYM}ID of a Gymnasium environment"
+    )
 
 
 def read_recipe(values: dict[str, Any], where: str) -> Recipe:
@@ -168,7 +170,7 @@ def gym_setup(args: argparse.Namespace) -> Setup:
         trainer=recipe.trainer,
         environment=functools.partial(make_gym_env, recipe.environment),
         evaluation=functools.partial(make_gym_env, own_unit),
-        learner=lambda *sizes: make_plain_learner(*sizes, recipe.learner),
+        learner=lambda observation_dim, action_dim: make_plain_learner(observation_dim, action_dim, recipe.learner),
         next_step=f"dsac-robot compare {args.out}",
     )
 

@@ -56,7 +56,9 @@ def _draw_returns(run: TrainRun, path: Path) -> Path:
     )
     left = axes[0, 0]
     if run.progress.has("return"):
-        left.plot(*run.progress.xy("updates", "return"), color=TRAIN, lw=1.0, label="while training (last 200 episodes)")
+        left.plot(
+            *run.progress.xy("updates", "return"), color=TRAIN, lw=1.0, label="while training (last 200 episodes)"
+        )
     if run.evaluation.has("return"):
         x, y = run.evaluation.xy("updates", "return")
         low, high = (run.evaluation.xy("updates", f"return_{end}")[1] for end in ("min", "max"))
@@ -73,7 +75,8 @@ def _draw_returns(run: TrainRun, path: Path) -> Path:
             if run.evaluation.has(name):
                 right.plot(*run.evaluation.xy("updates", name), color=hue, lw=1.8, marker="o", ms=3, label=name)
         right.set(title="share of episodes; thin: while training", xlabel="updates", ylim=(-0.02, 1.02))
-        right.legend(loc="best", fontsize=8)
+        if run.evaluation.has("success"):
+            right.legend(loc="best", fontsize=8)
     _plain(axes.ravel())
     return save(figure, path)
 
@@ -121,8 +124,8 @@ def _page(run: TrainRun, pictures: Sequence[tuple[Path, str]]) -> str:
         *(image(path, words) for path, words in pictures),
         _evaluations(run.evaluation),
         "<h2>Configuration</h2>",
-        f'<p class="facts">Digest of the method <code>{record["recipe_digest"][:16]}</code>: equal for the seeds of one '
-        "recipe.</p>",
+        f'<p class="facts">Digest of the method <code>{record["recipe_digest"][:16]}</code>: equal for the seeds of '
+        "one recipe.</p>",
         *(_table(name, values) for name, values in record["recipe"].items()),
         "<h2>Versions and machine</h2>",
         _table("versions", last["versions"]),
@@ -132,9 +135,12 @@ def _page(run: TrainRun, pictures: Sequence[tuple[Path, str]]) -> str:
         f"<footer>Made from <code>run.json</code>, <code>progress.csv</code> and <code>eval.csv</code>. "
         f"To train it again: <code>{html.escape(_command(sessions[0]))}</code></footer>",
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    )
     content = "\n".join(filter(None, body))
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>\n{content}\n</main></body></html>\n'
+    begin = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>'
+    return f"{begin}\n{content}\n</main></body></html>\n"
 
 
 def _evaluations(evaluation: Curves) -> str:
@@ -159,8 +165,8 @@ def _evaluations(evaluation: Curves) -> str:
         cells[2] = f"<b>{cells[2]}</b>" if i == best else cells[2]
         rows.append("<tr>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>")
     return (
-        '<h2>Evaluation</h2><p class="facts">Whole episodes with the mode of the policy, always from the same starts, on '
-        "seeds that training does not see. The first, the last ten, and the best (bold); ± is the spread of the "
+        '<h2>Evaluation</h2><p class="facts">Whole episodes with the mode of the policy, always from the same starts, '
+        "on seeds that training does not see. The first, the last ten, and the best (bold); ± is the spread of the "
         f"episodes.</p><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 

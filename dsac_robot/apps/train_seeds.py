@@ -26,6 +26,7 @@ from dsac_robot.core.files import dump_yaml
 from dsac_robot.core.params import ParameterError
 
 LOOK_S, LINE_S = 1.0, 30.0
+STOPPED = (-signal.SIGTERM, -signal.SIGINT)  # exit status of a run that was asked to end before it could listen
 SHOWN = ("return", "success", "sigma", "alpha", "updates_per_s")
 
 
@@ -66,9 +67,12 @@ class Planned:
     @property
     def state(self) -> str:
         """For the table."""
-        if self.look.status is not None:
-            return "done" if self.look.status == 0 else f"FAILED ({self.look.status})"
-        return "waiting" if self.running is None else "running"
+        status = self.look.status
+        if status is None:
+            return "waiting" if self.running is None else "running"
+        if status == 0:
+            return str(read_record(self.folder)["status"])
+        return "stopped" if status in STOPPED else f"FAILED ({status})"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -153,7 +157,7 @@ def train_seeds(args: argparse.Namespace) -> int:
         planned.append(Planned(seed, folders[seed], _prepare(args, setup, seed, folders[seed], seed in resumed)))
     launcher = _launcher(args, setup)
     ended = run_planned(planned, launcher)
-    failed = [run for run in planned if run.look.status != 0]
+    failed = [run for run in planned if run.look.status not in (None, 0, *STOPPED)]
     for run in failed:
         print(f"seed {run.seed} ended with status {run.look.status}: see {run.folder / 'train.log'}", file=sys.stderr)
     if not ended:
@@ -167,6 +171,7 @@ def run_planned(planned: Sequence[Planned], launcher: Launcher) -> bool:
     """Run all, ``launcher.slots`` at a time, with a table on stderr. False if it was stopped before all had ended."""
     waiting, active = deque(planned), list[Planned]()
     asked: list[int] = []
+    stopped = False
     before = {number: signal.signal(number, lambda n, _: asked.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
     table = _Table(planned)
     try:
@@ -177,6 +182,7 @@ def run_planned(planned: Sequence[Planned], launcher: Launcher) -> bool:
                 active.append(run)
             if asked:
                 asked.clear()
+                stopped = True
                 waiting.clear()
                 for run in active:
                     _started(run).stop()
@@ -193,16 +199,12 @@ def run_planned(planned: Sequence[Planned], launcher: Launcher) -> bool:
             _started(run).stop()
         for number, handler in before.items():
             signal.signal(number, handler)
-    return all(_is_over(run) for run in planned)
+    return not stopped
 
 
 def _started(run: Planned) -> Running:
     assert run.running is not None  # it is among the active
     return run.running
-
-
-def _is_over(run: Planned) -> bool:
-    return run.look.status is not None and read_record(run.folder)["status"] != "stopped"
 
 
 def _prepare(args: argparse.Namespace, setup: Setup, seed: int, folder: Path, resume: bool) -> tuple[str, ...]:
