@@ -14,6 +14,7 @@ from dsac_robot.core.params import ParameterError
 COMMANDS = (
     "train_cmd",
     "compare_cmd",
+    "bench_cmd",
     "export_cmd",
     "bundle_cmd",
     "barn_cmd",

@@ -159,7 +159,9 @@ def _print(
     found: Statistics,
     notes: list[str],
 ) -> None:
-    print(f"{args.metric}, mean over the last {args.last:.0%} of {args.x}; intervals: 95 %, stratified bootstrap")
+    print(
+        f"{args.metric}, mean over the last {100.0 * args.last:g} % of {args.x}; intervals: 95 %, stratified bootstrap"
+    )
     width = max(len(group.name) for group in groups)
     for t, task in enumerate(table.tasks):
         print(f"\n{task}, to {args.x} {table.x[t, -1]:g}")

@@ -76,6 +76,7 @@ def draw_aggregates(path: Path, found: Statistics, words: Words) -> Path:
         for row, name in enumerate(names):
             _bar(axis, row, found.aggregates[name][key], hues[name])
         _dress(axis, AGGREGATE_WORDS[key], words.score, "")
+        axis.locator_params(axis="x", nbins=5)
     _rows(axes[0], names)
     return save(figure, path)
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +61,7 @@ class Planned:
     seed: int
     folder: Path
     arguments: tuple[str, ...]
+    label: str = ""  # for the table, where the seed alone does not tell
     running: Running | None = None
     look: Look = field(default_factory=lambda: Look({}, None))
 
@@ -89,14 +90,16 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-class LocalRun:
-    """``dsac-robot train`` in a process of this machine, on one core besides its environments' own."""
+TRAIN = (sys.executable, "-m", "dsac_robot.apps.cli", "train")
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+
+class LocalRun:
+    """A command that trains into ``folder``, in a process of this machine with one thread for numbers."""
+
+    def __init__(self, folder: Path, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         self._folder = folder
-        command = [sys.executable, "-m", "dsac_robot.apps.cli", "train", *arguments]
         with open(folder / "train.log", "ab") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables or {})
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
@@ -123,7 +126,7 @@ class LocalLauncher:
 
     def start(self, folder: Path, arguments: Sequence[str]) -> Running:
         """Start one run in ``folder``."""
-        return LocalRun(folder, (*arguments, "--out", str(folder)))
+        return LocalRun(folder, (*TRAIN, *arguments, "--out", str(folder)))
 
 
 def last_row(path: Path) -> dict[str, str]:
@@ -275,5 +278,6 @@ def table_lines(planned: Sequence[Planned]) -> list[str]:
         for name in SHOWN:
             text = run.look.row.get(name, "")
             cells.append(f"{float(text):>13.4g}" if text else f"{'':>13}")
-        lines.append(f"{run.seed:>6} {run.state:<12} {run.look.row.get('updates', ''):>9} " + " ".join(cells))
+        end = f"  {run.label}" if run.label else ""
+        lines.append(f"{run.seed:>6} {run.state:<12} {run.look.row.get('updates', ''):>9} " + " ".join(cells) + end)
     return lines

@@ -8,7 +8,21 @@ import pytest
 
 from dsac_robot.apps.cli import main, parser
 
-COMMANDS = ("train", "export", "bundle", "keys", "barn", "bag", "dataset", "offline", "up", "demo", "report")
+COMMANDS = (
+    "train",
+    "compare",
+    "bench",
+    "export",
+    "bundle",
+    "keys",
+    "barn",
+    "bag",
+    "dataset",
+    "offline",
+    "up",
+    "demo",
+    "report",
+)
 HEAVY = {"torch", "rclpy", "mujoco", "matplotlib", "onnxruntime", "rosbags", "gymnasium", "minari"}
 
 

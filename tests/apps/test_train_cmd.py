@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ import torch
 
 from dsac_robot.apps.cli import main
 from dsac_robot.apps.run_record import digest_of
-from dsac_robot.apps.train_ray import pack, unpack
-from dsac_robot.apps.train_seeds import LocalLauncher, Planned, last_row, parse_seeds, run_planned, table_lines
+from dsac_robot.apps.train_ray import RayLauncher, actor_name, pack, unpack
+from dsac_robot.apps.train_seeds import LocalLauncher, Planned, Running, last_row, parse_seeds, run_planned, table_lines
 from dsac_robot.core.files import load_yaml
 from dsac_robot.core.params import ParameterError
 
@@ -151,6 +152,24 @@ def test_an_interrupt_stops_all_runs_each_saves_and_resume_finds_them(tmp_path: 
         assert record["status"] == "stopped" and record["steps"] == state["steps"]
 
 
+def lose_a_machine(folder: Path) -> Planned:
+    """A run whose Ray worker is killed as soon as it is there."""
+    import ray
+
+    folder.mkdir()
+    (folder / "note").write_text("mine")
+
+    class Launcher(RayLauncher):
+        def start(self, folder: Path, arguments: Sequence[str]) -> Running:
+            running = super().start(folder, arguments)
+            ray.kill(ray.get_actor(actor_name(folder)))
+            return running
+
+    planned = Planned(0, folder, (TASK, *TINY))
+    assert run_planned([planned], Launcher("local", 2, 2))
+    return planned
+
+
 def test_ray_trains_two_seeds_on_two_workers_and_brings_their_folders_back(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,8 +181,11 @@ def test_ray_trains_two_seeds_on_two_workers_and_brings_their_folders_back(
     command = ["train", TASK, "--out", str(out), "--updates", "40", "--seeds", "3,4", *TINY]
     try:
         assert main([*command, "--ray", "local", "--processes", "2"]) == 0
+        lost = lose_a_machine(tmp_path / "lost")
     finally:
         ray.shutdown()
+    assert lost.look.status not in (None, 0) and "FAILED" in lost.state
+    assert [path.name for path in lost.folder.iterdir()] == ["note"]  # as it was
     places = []
     for seed in (3, 4):
         folder = out / f"seed_{seed}"
