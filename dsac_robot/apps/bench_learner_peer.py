@@ -1,4 +1,4 @@
-"""A peer's SAC, timed in its own interpreter: ``python bench_peer.py sb3|sbx DELAY``, run by ``bench learner --peers``.
+"""A peer's SAC, timed in its own interpreter: ``python bench_learner_peer.py sb3|sbx DELAY``, run by ``bench learner --peers``.
 
 It stands alone, for it runs in a scratch environment that has the peer and not this package. Each line read asks for so
 many updates; each line written is JSON with the seconds that they took.
@@ -7,6 +7,7 @@ many updates; each line written is JSON with the seconds that they took.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -61,6 +62,7 @@ def make_model(name: str, delay: int) -> Any:
 def main() -> None:
     """Serve until the input ends."""
     name, delay = sys.argv[1], int(sys.argv[2])
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever threads there are
     model = make_model(name, delay)
     for line in sys.stdin:
         updates = int(line)
@@ -69,7 +71,7 @@ def main() -> None:
         if name == "sbx":
             import jax
 
-            jax.block_until_ready(model.qf_state.params if hasattr(model, "qf_state") else model.policy.qf_state.params)
+            jax.block_until_ready(model.policy.qf_state.params)
         told = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
         print(json.dumps(told), flush=True)
 
