@@ -243,7 +243,7 @@ def test_sigma_is_the_standard_deviation_of_the_return_at_every_reward_scale(noi
 
 def test_what_is_learned_does_not_depend_on_the_reward_scale_unless_refinement_3_is_off() -> None:
     """The short form of `dsac-robot bench learner --scales`: a target to hit, seen by a small learner."""
-    scores = {scale: reach_score(scale, seed=0, updates=400) for scale in (0.1, 1.0, 100.0)}
+    scores = {scale: reach_score(scale, seed=0, updates=400) for scale in (0.1, 1.0, 10.0)}
     assert scores[1.0] > 0.8
     assert min(scores.values()) > 0.9 * scores[1.0], scores
-    assert reach_score(100.0, seed=0, updates=400, variance_adjusted=False) < 0.6 * scores[1.0]
+    assert reach_score(10.0, seed=0, updates=400, variance_adjusted=False) < 0.6 * scores[1.0]
