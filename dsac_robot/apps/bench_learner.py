@@ -27,8 +27,12 @@ from dsac_robot.core.params import ParameterError
 PEERS = ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "jax==0.10.2")
 DELAY = 2  # of ours; SB3 steps everything at every update and cannot be told otherwise
 ONE_THREAD = {
-    **{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    **{"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"},
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 SIGMA_HIDDEN = (128, 128, 128)
 NOISES = (0.1, 1.0, 10.0, 100.0)
@@ -180,7 +184,7 @@ def speed_figures(rates: Sequence[Mapping[str, float]], amx: bool) -> list[Figur
 
 
 def install(folder: Path) -> Path:
-    """The python of a venv in ``folder`` with the peers, made if it is not there. Raises ParameterError if pip fails."""
+    """The python of a venv in ``folder`` with the peers, made if it is not there. ParameterError if pip fails."""
     import torch
 
     python = folder / "bin" / "python"
@@ -224,7 +228,7 @@ def _cpuinfo() -> list[str]:
 
 
 def sigma_figures(updates: int) -> tuple[list[Figure], dict[str, Any]]:
-    """Sigma over s on r ~ N(5, s), averaged over the last quarter; the paper's learning rates, networks half as wide."""
+    """Sigma over s on r ~ N(5, s), over the last quarter; the paper's learning rates, networks half as wide."""
     import torch
 
     from dsac_robot.learn.calibration import one_step_sigma

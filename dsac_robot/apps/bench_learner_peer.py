@@ -1,4 +1,4 @@
-"""A peer's SAC, timed in its own interpreter: ``python bench_learner_peer.py sb3|sbx DELAY``, run by ``bench learner --peers``.
+"""A peer's SAC, timed in its own interpreter, for ``bench learner --peers``: ``bench_learner_peer.py sb3|sbx DELAY``.
 
 It stands alone, for it runs in a scratch environment that has the peer and not this package. Each line read asks for so
 many updates; each line written is JSON with the seconds that they took.

@@ -43,9 +43,10 @@ def one_step_sigma(noise: float, updates: int, average: int, seed: int = 0, **se
 def reach_score(scale: float, seed: int, updates: int, **settings: Any) -> float:
     """Score of the learned mode on "reach" with rewards times ``scale``: 1 is perfect, 0 is standing still.
 
-    A point in [-1, 1]^2 moves by 0.2 of the action a step and is to go to a goal in the same square; the reward is 10
-    times the distance gained less 0.05 of the distance left: at scale 1 about two units a step, as MuJoCo's tasks give. Transitions are of random actions
-    from anywhere, then half of them the actor's own.
+    A point in [-1, 1]^2 moves by 0.2 of the action a step and is to go to a goal in the same square. The reward is 10
+    times the distance gained less 0.05 of the distance left: at scale 1 about two units a step, as MuJoCo's tasks give.
+    Episodes have 20 steps, truncated. Transitions start anywhere; half of the actions are the actor's own, the others
+    random.
     """
     torch.manual_seed(seed)
     made = make_plain_learner(4, 2, DsacTConfig(**(_REACH_SETTINGS | settings)))
@@ -77,7 +78,13 @@ def _distance(state: torch.Tensor) -> torch.Tensor:
 
 # The temperature has to follow the scale over four decades in few updates: hence its rate.
 _REACH_SETTINGS: dict[str, Any] = {
-    **{"hidden": (64, 64), "critic_lr": 2e-3, "actor_lr": 2e-3, "alpha_lr": 2e-2},
-    **{"gamma": 0.8, "tau": 0.02, "policy_delay": 1, "log_alpha_init": -1.0},
+    "hidden": (64, 64),
+    "critic_lr": 2e-3,
+    "actor_lr": 2e-3,
+    "alpha_lr": 2e-2,
+    "gamma": 0.8,
+    "tau": 0.02,
+    "policy_delay": 1,
+    "log_alpha_init": -1.0,
 }
 _REACH_BEST = 0.8875  # what going straight at full speed along each axis gains of the mean distance over 20 steps

@@ -1,4 +1,4 @@
-"""The fast learner: ``DsacT`` with forward and backward passes written out, and nothing allocated after the first update.
+"""The fast learner: ``DsacT`` with forward and backward passes written out, into buffers that are made once.
 
 Same equations, same order of random draws, same optimisers and state as the plain learner; a checkpoint of one loads
 into the other. What differs: layers of all critics are one batched product each, features are computed once, gradients

@@ -100,7 +100,9 @@ class Health:
         """Raise Unhealthy rather than let a learner that is not finite replace the last good checkpoint."""
         names = bad_tensors(learner)
         if names:
-            raise Unhealthy(f"not saved: {', '.join(names[:6])} not finite at update {learner.updates}; {self._last_good()}")
+            raise Unhealthy(
+                f"not saved: {', '.join(names[:6])} not finite at update {learner.updates}; {self._last_good()}"
+            )
 
     def _last_good(self) -> str:
         path = self.out / "checkpoint.pt"

@@ -55,7 +55,9 @@ class Replay:
         rows = torch.from_numpy(self._rng.integers(self.size, size=count))
         torch.index_select(self._stored, 0, rows, out=self._batch)
         parts = {name: self._batch[:, columns] for name, columns in self._columns.items()}
-        return Batch(**{name: part[:, 0] if name in ("reward", "done", "steps") else part for name, part in parts.items()})
+        return Batch(
+            **{name: part[:, 0] if name in ("reward", "done", "steps") else part for name, part in parts.items()}
+        )
 
     def column(self, name: str) -> Floats32:
         """One part of all stored transitions, by its name in ``Batch``: a view. # (size, width)"""
@@ -73,7 +75,9 @@ class Replay:
         if size > self.capacity:
             raise ValueError(f"the checkpoint's replay holds {size}, more than the capacity {self.capacity}")
         if width != self._rows.shape[1]:
-            raise ValueError(f"the checkpoint's transitions have {width} numbers, not the {self._rows.shape[1]} of this")
+            raise ValueError(
+                f"the checkpoint's transitions have {width} numbers, not the {self._rows.shape[1]} of this"
+            )
         # A ring that was full, in a larger one now, is unrolled: its oldest row comes first and the next one after all.
         unroll = size < self.capacity
         self._rows[:size] = np.roll(state["rows"], -state["next"], axis=0) if unroll else state["rows"]

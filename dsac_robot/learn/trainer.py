@@ -60,7 +60,7 @@ class TrainerConfig:
     eval_updates: int = param(10_000, unit="updates", low=0, high=10**9, help="between evaluations; 0: none")
     eval_episodes: int = param(10, unit="episodes", low=1, high=1000, help="of one evaluation, always the same starts")
     seed: int = param(0, unit="", low=0, high=2**31 - 1, help="of everything")
-    health: HealthConfig = HealthConfig()
+    health: HealthConfig = field(default_factory=HealthConfig)
 
 
 @dataclass
@@ -188,10 +188,15 @@ class Trainer:
             self._metrics |= {name: float(value) for name, value in metrics.items()}
             for alert in self._health.alerts(self.learner.updates, self._metrics):
                 append_row(self.out / "alerts.csv", vars(alert))
-                print(f"\nALERT: {alert.name} = {alert.value:g} at update {alert.updates}: {alert.meaning}", file=sys.stderr)
+                print(
+                    f"\nALERT: {alert.name} = {alert.value:g} at update {alert.updates}: {alert.meaning}",
+                    file=sys.stderr,
+                )
         if self.learner.updates % self.config.snapshot_updates == 0:
             path = self.out / "actors" / f"actor_{self.learner.updates:08d}.pt"
-            checkpoint.save_atomically({"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path)
+            checkpoint.save_atomically(
+                {"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path
+            )
 
     def _evaluation_due(self, before: int) -> bool:
         every = self.config.eval_updates
@@ -292,7 +297,8 @@ class Trainer:
                 print("the environments do not repeat themselves: the resumed run differs", file=sys.stderr)
         elif state["environments"] is not None:
             print(
-                f"{self.envs.num_envs} environments, {len(state['environments'])} when it was saved: new episodes begin",
+                f"{self.envs.num_envs} environments, {len(state['environments'])} when it was saved: "
+                "new episodes begin",
                 file=sys.stderr,
             )
 

@@ -61,7 +61,7 @@ def test_a_left_over_of_a_killed_save_is_in_nobodys_way(tmp_path: Path) -> None:
 def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     checkpoint.save_atomically({"number": 1}, path)
-    with pytest.raises((AttributeError, TypeError), match="lambda|local"):
+    with pytest.raises((AttributeError, TypeError), match=r"lambda|local"):
         checkpoint.save_atomically({"number": lambda: 2}, path)  # cannot be written
     assert checkpoint.load(path) == {"number": 1}
 

@@ -89,9 +89,7 @@ def test_the_values_of_a_chain_are_learned(n: int, end: str, tail: float) -> Non
         batch = replay.sample(64)
         # The actor's actions differ from the stored ones: the value must not depend on them here.
         action = 2.0 * torch.rand(64, 1) - 1.0
-        made.update(
-            Batch(batch.observation, action, batch.reward, batch.next_observation, batch.done, batch.steps)
-        )
+        made.update(Batch(batch.observation, action, batch.reward, batch.next_observation, batch.done, batch.steps))
     with torch.no_grad():
         values = made.critics(torch.eye(5)[:4], torch.zeros(4, 1))[0].mean(dim=0)
     left = 4 - torch.arange(4)
