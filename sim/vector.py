@@ -69,6 +69,25 @@ class ProcessVectorEnv:
         infos = {key: [item for part in parts for item in part[4][key]] for key in ("final_obs", "final_info")}
         return observation, reward, terminated, truncated, infos
 
+    def state(self) -> list[dict[str, Any]]:
+        """How each environment's present episode came to be, between two steps: enough to bring it back."""
+        for pipe in self._pipes:
+            pipe.send(("state", None))
+        return [saved for pipe in self._pipes for saved in self._receive(pipe)]
+
+    def restore(self, state: list[dict[str, Any]]) -> Floats32:
+        """Bring back the episodes that ``state`` told of, by their generators' state at the reset and all actions
+        since; returns the observations. # (N, D)
+
+        Works for every environment whose randomness is Gymnasium's ``np_random``. Raises ValueError where the number of
+        environments is another.
+        """
+        if len(state) != self.num_envs:
+            raise ValueError(f"the saved state is of {len(state)} environments, here are {self.num_envs}")
+        for pipe, share in zip(self._pipes, self._shares, strict=True):
+            pipe.send(("restore", state[share]))
+        return np.concatenate([self._receive(pipe) for pipe in self._pipes])
+
     def close(self) -> None:
         """End the workers."""
         for pipe in self._pipes:
@@ -91,23 +110,56 @@ def _serve(pipe: Connection, factories: list[EnvFactory]) -> None:
     """A worker's life: until the pipe is closed. Ctrl-C is for the parent, which finishes the step and closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        envs = [factory() for factory in factories]
-        pipe.send((True, (envs[0].observation_space, envs[0].action_space)))
+        envs = [_Episodes(factory()) for factory in factories]
+        pipe.send((True, (envs[0].env.observation_space, envs[0].env.action_space)))
         while True:
             verb, argument = pipe.recv()
             if verb == "reset":
                 seeds = [None if argument is None else argument + i for i in range(len(envs))]
-                starts = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+                starts = [env.reset(seed) for env, seed in zip(envs, seeds, strict=True)]
                 pipe.send((True, (np.stack(starts),)))
+            elif verb == "state":
+                pipe.send((True, [env.state() for env in envs]))
+            elif verb == "restore":
+                pipe.send((True, np.stack([env.restore(saved) for env, saved in zip(envs, argument, strict=True)])))
             else:
                 pipe.send((True, _step(envs, argument)))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return
     except Exception as error:  # noqa: BLE001  (raised again in the parent, as WorkerError)
         pipe.send((False, f"{type(error).__name__}: {error}"))
 
 
-def _step(envs: list[gymnasium.Env[Any, Any]], actions: Floats32) -> tuple[Any, ...]:
+class _Episodes:
+    """An environment, and how its present episode came to be."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.env = env
+        self._seed: int | None = None
+        self._generator: dict[str, Any] = {}
+        self._actions: list[Floats32] = []
+
+    def reset(self, seed: int | None = None) -> Floats32:
+        self._seed, self._actions = seed, []
+        self._generator = self.env.unwrapped.np_random.bit_generator.state
+        return self.env.reset(seed=seed)[0]
+
+    def step(self, action: Floats32) -> tuple[Any, ...]:
+        self._actions.append(action)
+        return self.env.step(action)
+
+    def state(self) -> dict[str, Any]:
+        return {"seed": self._seed, "generator": self._generator, "actions": self._actions}
+
+    def restore(self, saved: dict[str, Any]) -> Floats32:
+        self.env.unwrapped.np_random.bit_generator.state = saved["generator"]
+        observation = self.reset(saved["seed"])
+        for action in saved["actions"]:
+            observation = self.step(action)[0]
+        return observation
+
+
+def _step(envs: list[_Episodes], actions: Floats32) -> tuple[Any, ...]:
     rows, final_obs, final_info = [], [], []
     for env, action in zip(envs, actions, strict=True):
         observation, reward, terminated, truncated, info = env.step(action)
@@ -115,7 +167,7 @@ def _step(envs: list[gymnasium.Env[Any, Any]], actions: Floats32) -> tuple[Any, 
         final_obs.append(observation if ended else None)
         final_info.append(info if ended else None)
         if ended:
-            observation, _ = env.reset()
+            observation = env.reset()
         rows.append((observation, reward, terminated, truncated))
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     return (*columns, {"final_obs": final_obs, "final_info": final_info})

@@ -70,7 +70,11 @@ class Actor(nn.Module):
     def sample(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Action in [-1, 1] and log pi of it, reparameterised. # (B, D) -> (B, A), (B,)"""
         mean, log_std = self(observation)
-        noise = torch.randn_like(mean)
+        return self.squash(mean, log_std, torch.randn_like(mean))
+
+    @staticmethod
+    def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The action that normal ``noise`` gives, and log pi of it. # (B, A), (B, A), (B, A) -> (B, A), (B,)"""
         raw = mean + log_std.exp() * noise
         log_prob = (-0.5 * noise * noise - log_std - 0.5 * math.log(2.0 * math.pi)).sum(dim=1)
         # log det of tanh: 2 (log 2 - x - softplus(-2 x)), stable for large |x|
@@ -83,23 +87,26 @@ class Actor(nn.Module):
 
 
 class TwinCritics(nn.Module):
-    """Two independent Gaussian value distributions Z_i ~ N(Q_i, sigma_i^2), computed together as batched layers."""
+    """Independent Gaussian value distributions Z_i ~ N(Q_i, sigma_i^2), computed together as batched layers.
 
-    def __init__(self, features: Features, action_dim: int, hidden: tuple[int, ...]) -> None:
+    There are two; ``count`` 1 is for the ablation without twins.
+    """
+
+    def __init__(self, features: Features, action_dim: int, hidden: tuple[int, ...], count: int = 2) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.count = features, count
         sizes = (features.outputs + action_dim, *hidden, 2)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in itertools.pairwise(sizes):
             bound = 1.0 / math.sqrt(fan_in)  # nn.Linear's own initialisation
-            self.weights.append(nn.Parameter(torch.empty(2, fan_in, fan_out).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(2, 1, fan_out).uniform_(-bound, bound)))
+            self.weights.append(nn.Parameter(torch.empty(count, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(count, 1, fan_out).uniform_(-bound, bound)))
 
     def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of both distributions. # (B, D), (B, A) -> (2, B), (2, B)"""
-        hidden = torch.cat([self.features(observation), action], dim=1).expand(2, -1, -1)
+        """Mean and standard deviation of each distribution. # (B, D), (B, A) -> (count, B), (count, B)"""
+        hidden = torch.cat([self.features(observation), action], dim=1).expand(self.count, -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = nn.functional.gelu(torch.baddbmm(bias, hidden, weight))
-        out = torch.baddbmm(self.biases[-1], hidden, self.weights[-1])  # (2, B, 2)
+        out = torch.baddbmm(self.biases[-1], hidden, self.weights[-1])  # (count, B, 2)
         return out[..., 0], nn.functional.softplus(out[..., 1])

@@ -7,7 +7,6 @@ atomically) and ``actors/`` (the actor alone, every ``snapshot_updates``).
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -22,8 +21,11 @@ import torch
 
 from dsac_robot.core.params import param
 from dsac_robot.core.values import Floats32
+from dsac_robot.learn import checkpoint
 from dsac_robot.learn.dsac_t import DsacT
 from dsac_robot.learn.evaluation import Evaluation, append_row
+from dsac_robot.learn.health import Health, HealthConfig
+from dsac_robot.learn.n_step import NStep
 from dsac_robot.learn.networks import Actor
 from dsac_robot.learn.replay import Replay
 from dsac_robot.learn.seeds import Stream, seed_of
@@ -37,6 +39,8 @@ class VectorEnv(Protocol):
     def reset(self, *, seed: int | None = None) -> tuple[Any, dict[str, Any]]: ...
     def step_async(self, actions: Any) -> None: ...
     def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]: ...
+    def state(self) -> list[dict[str, Any]]: ...
+    def restore(self, state: list[dict[str, Any]]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class TrainerConfig:
     eval_updates: int = param(10_000, unit="updates", low=0, high=10**9, help="between evaluations; 0: none")
     eval_episodes: int = param(10, unit="episodes", low=1, high=1000, help="of one evaluation, always the same starts")
     seed: int = param(0, unit="", low=0, high=2**31 - 1, help="of everything")
+    health: HealthConfig = field(default_factory=HealthConfig)
 
 
 @dataclass
@@ -95,6 +100,9 @@ class Trainer:
         self._episode_returns = np.zeros(envs.num_envs)
         self.steps = 0
         self._metrics: dict[str, float] = {}
+        self._n_step = NStep(learner.config.n_step, learner.config.gamma, envs.num_envs)
+        self._health = Health(config.health, out)
+        self._observation: Floats32 | None = None  # None: the environments have not been reset
 
     def run(self) -> bool:
         """Step and update until ``updates`` or ``minutes`` is reached; saves on the way out, on Ctrl-C as well.
@@ -108,7 +116,8 @@ class Trainer:
         writer = SummaryWriter(str(self.out))
         started = last_line = last_save = time.monotonic()
         first_update = self.learner.updates
-        observation, _ = self.envs.reset(seed=seed_of(config.seed, Stream.ENVIRONMENTS, self.steps))
+        if self._observation is None:
+            self._observation, _ = self.envs.reset(seed=seed_of(config.seed, Stream.ENVIRONMENTS, self.steps))
         stop = _StopSignals()
         with stop:
             if first_update == 0:
@@ -118,7 +127,7 @@ class Trainer:
                 if config.minutes and now - started > 60.0 * config.minutes:
                     break
                 before = self.learner.updates
-                observation = self._step(observation)
+                self._observation = self._step(self._observation)
                 if self._evaluation_due(before):
                     self._evaluation(writer, now - started)
                 if now - last_line > 5.0:
@@ -141,17 +150,22 @@ class Trainer:
     def _step(self, observation: Floats32) -> Floats32:
         action = self._act(observation)
         self.envs.step_async(action)
-        if self.replay.size >= min(self.config.warmup_steps, self.replay.capacity):  # while the environments step
-            for _ in range(self.config.updates_per_step):
-                self._update()
-        following, reward, terminated, truncated, infos = self.envs.step_wait()
+        try:
+            if self.replay.size >= min(self.config.warmup_steps, self.replay.capacity):  # while the environments step
+                for _ in range(self.config.updates_per_step):
+                    self._update()
+        finally:  # also where an update fails: no answer is left in the pipes
+            following, reward, terminated, truncated, infos = self.envs.step_wait()
         ended = terminated | truncated
         final = following
         if ended.any():  # same-step autoreset: the last observation of an episode is in infos
             final = following.copy()
             for i in np.flatnonzero(ended):
                 final[i] = infos["final_obs"][i]
-        self.replay.add(observation, action, reward.astype(np.float32), final, terminated.astype(np.float32))
+        self._health.check_step(final, reward, self.steps)
+        made = self._n_step.add(observation, action, reward, final, terminated, truncated)
+        if made is not None:
+            self.replay.add(*made)
         self._episode_returns += reward
         for i in np.flatnonzero(ended):
             self._recent.returns.append(float(self._episode_returns[i]))
@@ -167,18 +181,22 @@ class Trainer:
             return np.asarray(self.learner.actor.sample(torch.from_numpy(observation))[0])
 
     def _update(self) -> None:
-        metrics = self.learner.update(self.replay.sample(self.config.batch))
+        batch = self.replay.sample(self.config.batch)
+        metrics = self.learner.update(batch)
+        self._health.check_update(self.learner, batch, metrics)
         if self.learner.updates % 100 == 0:
             self._metrics |= {name: float(value) for name, value in metrics.items()}
-            bad = [name for name, value in self._metrics.items() if not np.isfinite(value)]
-            if bad:
-                raise FloatingPointError(
-                    f"{', '.join(bad)} is not finite at update {self.learner.updates}; the last good state is in "
-                    f"{self.out / 'checkpoint.pt'}"
+            for alert in self._health.alerts(self.learner.updates, self._metrics):
+                append_row(self.out / "alerts.csv", vars(alert))
+                print(
+                    f"\nALERT: {alert.name} = {alert.value:g} at update {alert.updates}: {alert.meaning}",
+                    file=sys.stderr,
                 )
         if self.learner.updates % self.config.snapshot_updates == 0:
             path = self.out / "actors" / f"actor_{self.learner.updates:08d}.pt"
-            _save_atomically({"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path)
+            checkpoint.save_atomically(
+                {"actor": self.learner.actor.state_dict(), "updates": self.learner.updates}, path
+            )
 
     def _evaluation_due(self, before: int) -> bool:
         every = self.config.eval_updates
@@ -235,24 +253,33 @@ class Trainer:
         sys.stderr.flush()
 
     def save(self) -> None:
-        """Write ``checkpoint.pt``: learner, replay, counters, random streams. Never leaves a broken file."""
+        """Write ``checkpoint.pt``: all that the next step depends on. Never leaves a broken file, and never replaces a
+        good state by one that is not finite (Unhealthy)."""
+        self._health.check_state(self.learner)
         state = {
             "learner": self.learner.state_dict(),
             "replay": self.replay.state_dict(),
             "steps": self.steps,
             "rng": self._rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
+            "environments": self.envs.state() if self._observation is not None else None,
+            "observation": self._observation,
+            "n_step": self._n_step.state_dict(),
+            "episode_returns": self._episode_returns,
             "returns": list(self._recent.returns),
             "outcomes": list(self._recent.outcomes),
+            "metrics": self._metrics,
+            "health": self._health.state_dict(),
         }
-        _save_atomically(state, self.out / "checkpoint.pt")
+        checkpoint.save_atomically(state, self.out / "checkpoint.pt")
 
     def load(self) -> None:
-        """Continue from ``checkpoint.pt`` (the environments start new episodes). FileNotFoundError if there is none."""
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is not there: nothing to resume; start without --resume")
-        state = torch.load(path, weights_only=False)
+        """Continue from ``checkpoint.pt`` as if the run had never stopped, environments in mid-episode included.
+
+        Raises FileNotFoundError if there is none, ParameterError if it is damaged. With another number of environments,
+        or ones that do not repeat themselves, it says so and goes on with what there is.
+        """
+        state = checkpoint.load(self.out / "checkpoint.pt")
         self.learner.load_state_dict(state["learner"])
         self.replay.load_state_dict(state["replay"])
         self.steps = state["steps"]
@@ -260,6 +287,20 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
         self._recent.returns.extend(state["returns"])
         self._recent.outcomes.extend(state["outcomes"])
+        self._metrics = state["metrics"]
+        self._health.load_state_dict(state["health"])
+        if state["environments"] is not None and len(state["environments"]) == self.envs.num_envs:
+            self._observation = self.envs.restore(state["environments"])
+            self._episode_returns = state["episode_returns"]
+            self._n_step.load_state_dict(state["n_step"])
+            if not np.array_equal(self._observation, state["observation"]):
+                print("the environments do not repeat themselves: the resumed run differs", file=sys.stderr)
+        elif state["environments"] is not None:
+            print(
+                f"{self.envs.num_envs} environments, {len(state['environments'])} when it was saved: "
+                "new episodes begin",
+                file=sys.stderr,
+            )
 
 
 COLUMNS = (
@@ -285,15 +326,6 @@ class _StopSignals:
 
     def _note(self, number: int, frame: object) -> None:
         self.asked = True
-
-
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as stream:
-        torch.save(state, stream, pickle_protocol=4)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def _clock(seconds: float) -> str:

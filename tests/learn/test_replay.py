@@ -14,7 +14,7 @@ def fill(replay: Replay, numbers: range) -> None:
 
 
 def numbers_in(replay: Replay) -> set[int]:
-    return {int(x) for x in replay.state_dict()["arrays"]["observation"][:, 0]}
+    return {int(x) for x in replay.column("observation")[:, 0]}
 
 
 def test_the_oldest_transitions_give_way() -> None:
@@ -42,6 +42,7 @@ def test_a_sample_holds_whole_transitions_and_only_stored_ones() -> None:
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, n + offset)
     torch.testing.assert_close(batch.done, n % 2)
+    assert torch.equal(batch.steps, torch.ones(1000))
     _, counts = np.unique(n.numpy(), return_counts=True)
     assert counts.min() > 90  # of 143 expected
 
@@ -54,7 +55,7 @@ def test_a_restored_replay_draws_and_stores_what_the_saved_one_would() -> None:
     restored.load_state_dict(replay.state_dict())
     for one in (replay, restored):
         fill(one, range(20, 23))
-    first, second = replay.sample(32), restored.sample(32)
+    first, second = replay.sample(32), restored.sample(32)  # each has a buffer of its own
     assert torch.equal(first.observation, second.observation) and torch.equal(first.reward, second.reward)
     assert numbers_in(replay) == numbers_in(restored) == {5, 6, 7, 20, 21, 22}
 
@@ -64,3 +65,28 @@ def test_a_state_larger_than_the_capacity_is_refused() -> None:
     fill(replay, range(6))
     with pytest.raises(ValueError, match="holds 6, more than the capacity 5"):
         Replay(5, 2, 1, seed=0).load_state_dict(replay.state_dict())
+
+
+def test_a_sample_is_gathered_into_the_same_buffer_every_time() -> None:
+    replay = Replay(100, 2, 1, seed=0)
+    fill(replay, range(50))
+    first, second = replay.sample(16), replay.sample(16)
+    assert first.observation.data_ptr() == second.observation.data_ptr()
+    assert torch.equal(first.reward, second.reward)  # what the second drew
+    assert len(replay.sample(8).reward) == 8
+
+
+def test_a_ring_that_was_full_goes_on_after_its_newest_row_in_a_larger_one() -> None:
+    small = Replay(4, 2, 1, seed=0)
+    fill(small, range(6))  # rows 4, 5, 2, 3
+    large = Replay(8, 2, 1, seed=0)
+    large.load_state_dict(small.state_dict())
+    fill(large, range(6, 8))
+    assert large.size == 6 and list(large.column("observation")[:, 0]) == [2, 3, 4, 5, 6, 7]
+
+
+def test_transitions_of_another_width_are_refused() -> None:
+    replay = Replay(6, 2, 1, seed=0)
+    fill(replay, range(6))
+    with pytest.raises(ValueError, match="have 8 numbers, not the 10"):
+        Replay(6, 3, 1, seed=0).load_state_dict(replay.state_dict())
