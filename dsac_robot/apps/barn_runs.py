@@ -16,7 +16,7 @@ from dsac_robot.core.params import build
 from dsac_robot.core.robot import load_robot
 
 if TYPE_CHECKING:
-    from dsac_robot.apps.closed_loop import Drive
+    from dsac_robot.apps.closed_loop import Drive, Policy
     from sim.worlds import World
 
 SPEED_MPS = 2.0  # of the benchmark's optimal time
@@ -89,7 +89,8 @@ def work(jobs: Iterator[Job]) -> Iterator[Run]:
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, load_bundle
     from sim.worlds import read_barn_world
 
-    policy = monitor = None
+    policy: Policy | None = None
+    monitor = None
     for job in jobs:
         if policy is None:
             robot = load_robot(job.robot)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,18 +15,38 @@ from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
 from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.navigate import CAUSED_MPS
-from dsac_robot.core.observation import flatten
+from dsac_robot.core.observation import Observation, flatten
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Scan, ns
+from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Sample, Scan, ns
 
 if TYPE_CHECKING:
-    from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy
+    from dsac_robot.bundle.deployed import DeployedMonitor
     from sim.simulator import SimParams, Simulator
     from sim.worlds import World
 
 INFERENCE_S = 0.005  # a scan's command and verdict reach the guard this long after the scan
 TRACE_PERIOD = 5  # guard periods between two rows of the trace
+
+
+class Policy(Protocol):
+    """What drives: the bundle's policy, or a peer of it."""
+
+    @property
+    def observation(self) -> Observation | None:
+        """What the last tick was decided on, by term; None where that is not kept."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample."""
+
+    def due(self, scan_stamp_ns: int) -> bool:
+        """Whether a scan of this stamp is a tick."""
+
+    def tick(self, scan_stamp_ns: int) -> Command:
+        """The command at this tick. Raises MissingSampleError before the samples for one are there."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ def drive(
     robot: Robot,
     world: World,
     seed: int,
-    policy: DeployedPolicy,
+    policy: Policy,
     monitor: DeployedMonitor | None,
     guard: GuardParams | None,
     params: LoopParams = LoopParams(),
@@ -138,7 +158,7 @@ class _Loop:
     def __init__(
         self,
         robot: Robot,
-        policy: DeployedPolicy,
+        policy: Policy,
         monitor: DeployedMonitor | None,
         guard: GuardParams | None,
         goal: Goal,

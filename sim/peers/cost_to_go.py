@@ -53,12 +53,16 @@ class CostToGo:
     def path(self, start_m: tuple[float, float], length_m: float) -> Floats:
         """Cell centres of the cheapest path from ``start_m``, at most so long. # (P, 2), P at least 1"""
         rows, columns = self.costs.shape
-        here = tuple(int(n) for n in np.clip(np.rint((np.array(start_m) - self.low_m) / STEP_M), 0, (rows - 1, columns - 1)))
+        here = tuple(
+            int(n) for n in np.clip(np.rint((np.array(start_m) - self.low_m) / STEP_M), 0, (rows - 1, columns - 1))
+        )
         cells = [here]
         for _ in range(int(length_m / STEP_M)):
             near = [(here[0] + i, here[1] + j) for i, j in NEIGHBOURS]
             near = [cell for cell in near if 0 <= cell[0] < rows and 0 <= cell[1] < columns]
-            steepest = min(near, key=lambda c: (self.costs[c] - self.costs[here]) / np.hypot(c[0] - here[0], c[1] - here[1]))
+            steepest = min(
+                near, key=lambda c: (self.costs[c] - self.costs[here]) / np.hypot(c[0] - here[0], c[1] - here[1])
+            )
             if self.costs[steepest] >= self.costs[here]:
                 break
             here = steepest

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsac_robot.core.lidar import Mask
 from dsac_robot.core.params import param
 from dsac_robot.core.values import Floats
 from sim.peers.situation import Situation
@@ -81,7 +82,7 @@ class Mppi:
         y = now.pose[1] + np.cumsum(twists[..., 0] * np.sin(heading), axis=1) * params.step_s
         return twists, np.stack([x, y, now.pose[2] + turned], axis=-1)
 
-    def _cost(self, now: Situation, twists: Floats, poses: Floats) -> tuple[Floats, Floats]:
+    def _cost(self, now: Situation, twists: Floats, poses: Floats) -> tuple[Floats, Mask]:
         """Cost of each sequence in metres to go, and whether its first steps are free. # -> (K,), (K,)"""
         params = self._params
         clearance = now.clearance_m(poses)
@@ -92,4 +93,4 @@ class Mppi:
         way = now.way.at(poses[..., :2])
         cost = cost + way[:, -1] + 0.3 * way.mean(axis=1)
         cost = cost + params.reverse_weight * np.maximum(0.0, -twists[..., 0]).sum(axis=1) * params.step_s
-        return cost, ~hit[:, : params.held_steps].any(axis=1)
+        return cost, np.asarray(~hit[:, : params.held_steps].any(axis=1))

@@ -99,9 +99,7 @@ class Peer:
         goal = self._history.newest(Goal, stamp_ns)
         sent = self._history.last(Command) or Command(stamp_ns, 0.0, 0.0)
         old_s = (stamp_ns - odom.stamp_ns) / NS
-        at_scan = move_along_arc(
-            odom.x_m, odom.y_m, odom.yaw_rad, odom.speed_mps * old_s, odom.yaw_rate_radps * old_s
-        )
+        at_scan = move_along_arc(odom.x_m, odom.y_m, odom.yaw_rad, odom.speed_mps * old_s, odom.yaw_rate_radps * old_s)
         self._map.update(scan, at_scan)
         distance, low = self._map.distances(), self._map.low_m
         way: CostToGo = plan(distance, low, (goal.x_m, goal.y_m), self._body.inscribed_m, self._inflation)
@@ -114,9 +112,9 @@ class Peer:
         """The twist of a recovery, None where there is no need."""
         params = self._params
         if self._recovery is not None:
-            until_ns, *twist = self._recovery
-            if now_ns < until_ns and self._is_free(now, *twist):
-                return twist[0], twist[1]
+            until_ns, speed, rate = self._recovery
+            if now_ns < until_ns and self._is_free(now, speed, rate):
+                return speed, rate
             self._recovery, self._progress = None, None
         x, y, _ = now.pose
         if self._progress is None or math.dist(self._progress[1:], (x, y)) > params.stuck_m:
@@ -125,7 +123,7 @@ class Peer:
             back, turn = params.recovery_mps, params.recovery_radps
             for twist in ((-back, 0.0), (-back, 0.5), (-back, -0.5), (0.0, turn), (0.0, -turn)):
                 if self._is_free(now, *twist):
-                    self._recovery = (now_ns + ns(params.recovery_s), *twist)
+                    self._recovery = (now_ns + ns(params.recovery_s), twist[0], twist[1])
                     return twist
             self._progress = None
         return None

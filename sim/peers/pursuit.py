@@ -58,8 +58,12 @@ class Pursuit:
         curvature = 2.0 * math.sin(bearing) / distance
         speed = limits.speed_mps_max
         if abs(curvature) > 1e-6:
-            speed = min(speed, math.sqrt(params.lateral_mps2 / abs(curvature)), limits.yaw_rate_radps_max / abs(curvature))
-        beside = float(now.clearance_m(arcs(now.pose, np.array([0.5]), np.array([0.5 * curvature]), np.array([0.0, 1.0]))).min())
+            speed = min(
+                speed, math.sqrt(params.lateral_mps2 / abs(curvature)), limits.yaw_rate_radps_max / abs(curvature)
+            )
+        beside = float(
+            now.clearance_m(arcs(now.pose, np.array([0.5]), np.array([0.5 * curvature]), np.array([0.0, 1.0]))).min()
+        )
         speed = min(speed, max(params.speed_mps_min, limits.speed_mps_max * beside / params.speed_m))
         return self._free_speed(now, speed, curvature, speed * curvature)
 

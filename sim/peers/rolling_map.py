@@ -69,7 +69,8 @@ class RollingMap:
     def _clear(self, free_m: Floats32, valid: Mask, pose: Pose) -> None:
         lidar = self._lidar
         cells = np.argwhere(self.occupied)
-        points = from_frame((cells + self._low + 0.5) * CELL_M, pose) - np.array([lidar.x_m, lidar.y_m])
+        centres = np.asarray((cells + self._low + 0.5) * CELL_M, np.float64)
+        points = from_frame(centres, pose) - np.array([lidar.x_m, lidar.y_m])
         angle = np.arctan2(points[:, 1], points[:, 0]) - lidar.yaw_rad - lidar.angle_min_rad
         beam = np.rint(np.mod(angle, math.tau) / lidar.angle_increment_rad).astype(np.int64)
         aimed = beam < lidar.beams
