@@ -139,6 +139,10 @@ class FastDsacT(DsacT):
         for parameter in (*self.critics.parameters(), *self.actor.net.parameters()):
             parameter.grad = torch.empty_like(parameter)
         self._q_grads = ([w.grad for w in self.critics.weights], [b.grad for b in self.critics.biases])
+        self._followed = (
+            [*self.target_critics.parameters(), *self.target_actor.parameters()],
+            [*self.critics.parameters(), *self.actor.parameters()],
+        )
         layers = _linear(self.actor)
         self._pi_grads = ([x.weight.grad.t()[None] for x in layers], [x.bias.grad[None, None] for x in layers])
 
@@ -184,6 +188,6 @@ class FastDsacT(DsacT):
         return self._update_alpha(log_prob) | {"actor_loss": loss}
 
     def _update_targets(self) -> None:
-        super()._update_targets()
+        torch._foreach_lerp_(*self._followed, self.config.tau)
         self._target_q.refresh()
         self._target_pi.refresh()

@@ -35,6 +35,7 @@ def test_ratios_are_medians_over_rounds_and_are_held_against_their_targets() -> 
     assert without["bf16_over_sbx"].ok is None  # promised only where the CPU has AMX
 
 
+@pytest.mark.slow
 def test_a_short_run_measures_and_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "learner.json"
     assert main(["bench", "learner", "--rounds", "1", "--updates", "2", "--json", str(path)]) == 0

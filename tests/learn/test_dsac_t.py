@@ -241,6 +241,7 @@ def test_sigma_is_the_standard_deviation_of_the_return_at_every_reward_scale(noi
     assert found.q == pytest.approx(5.0, abs=0.1 * max(1.0, noise))
 
 
+@pytest.mark.slow
 def test_what_is_learned_does_not_depend_on_the_reward_scale_unless_refinement_3_is_off() -> None:
     """The short form of `dsac-robot bench learner --scales`: a target to hit, seen by a small learner."""
     scores = {scale: reach_score(scale, seed=0, updates=400) for scale in (0.1, 1.0, 10.0)}

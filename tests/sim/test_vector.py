@@ -1,7 +1,10 @@
 """Environments in worker processes: the very steps of single ones, and errors that reach the parent."""
 
 import functools
+import pickle
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -62,3 +65,39 @@ def test_an_exception_in_a_worker_reaches_the_parent_by_name() -> None:
         envs.close()
     with pytest.raises(WorkerError, match="AttributeError"):
         ProcessVectorEnv([functools.partial(NavigateEnv, None)])
+
+
+def rollout(envs: ProcessVectorEnv, actions: np.ndarray) -> list[bytes]:
+    """Observations and rewards, to the last bit."""
+    told = []
+    for action in actions:
+        envs.step_async(action)
+        observation, reward, *_ = envs.step_wait()
+        told.append(observation.tobytes() + reward.tobytes())
+    return told
+
+
+@pytest.mark.parametrize(
+    ("factory", "size", "before"),
+    [(SHORT, 2, 9), (functools.partial(gymnasium.make, "Hopper-v5"), 3, 60)],
+    ids=["navigate", "Hopper-v5"],
+)
+def test_restored_environments_go_on_in_mid_episode_as_the_saved_ones_would(
+    factory: functools.partial[Any], size: int, before: int
+) -> None:
+    """Over ends of episodes as well: the first episode is over by the time of saving, another ends after it."""
+    actions = np.random.default_rng(1).uniform(-1.0, 1.0, (2 * before, 3, size)).astype(np.float32)
+    envs, others = ProcessVectorEnv([factory] * 3, 1), ProcessVectorEnv([factory] * 3, 2)
+    try:
+        envs.reset(seed=7)
+        rollout(envs, actions[:before])
+        state = pickle.loads(pickle.dumps(envs.state()))
+        assert any(saved["seed"] is None for saved in state) and any(saved["actions"] for saved in state)
+        following = rollout(envs, actions[before:])
+        others.restore(state)
+        assert rollout(others, actions[before:]) == following
+        with pytest.raises(ValueError, match="of 2 environments, here are 3"):
+            others.restore(state[:2])
+    finally:
+        envs.close()
+        others.close()
