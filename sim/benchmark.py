@@ -168,7 +168,11 @@ def realtime(env: NavigateEnv, seconds: float) -> Floats:
 
 
 def two_against_one(robot: Robot, worlds: Sequence[World], seconds: float) -> Floats:
-    """Simulated seconds per wall second of two processes over that of one, in turns. # (T,)"""
+    """Simulated seconds per second of two processes over those of one, in turns: by the wall's clock, and by that of
+    the cores they got (the same on a quiet machine; on a busy one only the second says how they hinder each other).
+
+    # (T, 2)
+    """
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for seed in range(2):
@@ -185,7 +189,7 @@ def two_against_one(robot: Robot, worlds: Sequence[World], seconds: float) -> Fl
             pipe.recv()  # ready
         for turn in range(max(2, round(seconds / slice_s / 2.0))):
             alone = _together([pipes[turn % 2]], slice_s)
-            ratios.append(_together(pipes, slice_s) / alone)
+            ratios.append(np.divide(_together(pipes, slice_s), alone) * (1.0, 2.0))
     finally:
         for pipe in pipes:
             pipe.close()
@@ -195,11 +199,12 @@ def two_against_one(robot: Robot, worlds: Sequence[World], seconds: float) -> Fl
     return np.array(ratios)
 
 
-def _together(pipes: Sequence[Connection], slice_s: float) -> float:
-    """Simulated seconds per wall second of these workers at the same time, added up."""
+def _together(pipes: Sequence[Connection], slice_s: float) -> tuple[float, float]:
+    """Simulated seconds of these workers at the same time: per wall second, added up, and per core second."""
     for pipe in pipes:
         pipe.send(slice_s)
-    return float(sum(pipe.recv() for pipe in pipes))
+    sim_s, wall_s, core_s = np.array([pipe.recv() for pipe in pipes]).T
+    return float(np.sum(sim_s / wall_s)), float(np.sum(sim_s) / np.sum(core_s))
 
 
 def _worker(pipe: Connection, robot: Robot, worlds: tuple[World, ...], seed: int) -> None:
@@ -209,11 +214,11 @@ def _worker(pipe: Connection, robot: Robot, worlds: tuple[World, ...], seed: int
     pipe.send(None)
     try:
         while True:
-            began, slice_s, sim_s = time.perf_counter(), pipe.recv(), 0.0
-            began = time.perf_counter()
+            slice_s, sim_s = pipe.recv(), 0.0
+            began, core_began = time.perf_counter(), time.process_time()
             while time.perf_counter() - began < slice_s:
                 sim_s += run_episode(env, rng).sim_s
-            pipe.send(sim_s / (time.perf_counter() - began))
+            pipe.send((sim_s, time.perf_counter() - began, time.process_time() - core_began))
     except (EOFError, BrokenPipeError):
         return
 

@@ -157,7 +157,7 @@ class SceneRenderer:
             mujoco.mjtCatBit.mjCAT_ALL.value,
             self._scene,
         )
-        disc = self._goal_radius_m, self._goal_radius_m, 0.002
+        disc = self._goal_radius_m, 0.002, 0.0
         self._draw(mujoco.mjtGeom.mjGEOM_CYLINDER, disc, (*self._goal_m, 0.003), (*COLOURS["goal"], 0.3))
         self._draw_trail(trail)
         if points_m is not None:
