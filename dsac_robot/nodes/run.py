@@ -65,7 +65,12 @@ def make_executor(context: Context | None = None) -> Executor:
 
 
 def init(args: Sequence[str] | None = None, context: Context | None = None) -> None:
-    """rclpy.init without signal handlers; logs go to a temporary folder where there is neither HOME nor ROS_LOG_DIR."""
+    """rclpy.init without signal handlers; logs go to a temporary folder where there is neither HOME nor ROS_LOG_DIR.
+
+    Fast DDS talks over UDP alone unless FASTDDS_BUILTIN_TRANSPORTS says otherwise: after a kill -9 of the monitor the
+    guard once stood still for the second that Fast DDS takes to find a reader in shared memory dead.
+    """
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
     if not os.environ.get("HOME") and not os.environ.get("ROS_LOG_DIR"):
         os.environ["ROS_LOG_DIR"] = os.path.join(tempfile.gettempdir(), "ros_log")
     rclpy.init(
