@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dsac_robot.core.params import ParameterError
 from dsac_robot.core.values import Floats
 
 Pose = tuple[float, float, float]
 Point = tuple[float, float]
 
 
-class WorldError(ValueError):
+class WorldError(ParameterError):
     """A world or its file is not what it should be. The message names the file or the field and what is wrong."""
 
 
