@@ -48,6 +48,9 @@ class GuardParams:
     frozen_motion_m: float = param(
         0.05, unit="m", low=0.001, high=1.0, help="odometry motion that a frozen scan denies"
     )
+    frozen_far_m: float = param(
+        0.3, unit="m", low=0.01, high=10.0, help="moved so far, identical scans or odometry are a fault at once"
+    )
     valid_beams_min: float = param(
         0.5, unit="", low=0.0, high=1.0, help="less than this part of the beams valid is a fault; 0: never"
     )

@@ -52,7 +52,7 @@ from dsac_robot.nodes.topics import (
     cmd_vel_topic,
 )
 
-GRAPH_PERIOD_S = 0.5  # how often the publishers of commands are counted
+GRAPH_PERIOD_S = 0.2  # how often the publishers of commands are counted
 FIGURES_KEPT = 1000
 SEVERITY = {
     Level.DRIVE: DiagnosticStatus.OK,
