@@ -84,7 +84,9 @@ class SimBridgeParams(LifecycleParams):
     cmd_vel_type: str = param("TwistStamped", unit="", choices=("TwistStamped", "Twist"), help="type of cmd_vel")
     lidar_fault: str = param("none", unit="", choices=LIDAR_FAULTS, help="what is wrong with the lidar")
     odom_fault: str = param("none", unit="", choices=ODOM_FAULTS, help="what is wrong with the odometry")
-    clock_fault: str = param("none", unit="", choices=CLOCK_FAULTS, help="stop: no /clock, all else goes on; forward, back: it jumps by 5 s")
+    clock_fault: str = param(
+        "none", unit="", choices=CLOCK_FAULTS, help="stop: no /clock, all else goes on; forward, back: it jumps by 5 s"
+    )
 
 
 LIVE = ("world", "seed", "noise", "goal_from_world", "lidar_fault", "odom_fault", "clock_fault")

@@ -270,7 +270,8 @@ def text_of(row: Row) -> str:
     """One line on a stop."""
     again = {None: "", True: ", drives again", False: ", does NOT drive again"}[row.recovered]
     judged = "" if row.ok else f"   MISSED (expected {' or '.join(row.expected) or 'no reason'})"
-    return f"{row.fault} at {row.speed_mps:.2f} m/s: {row.time_s:.2f} s, {row.distance_m:.2f} m, {row.reason}{again}{judged}"
+    stop = f"{row.time_s:.2f} s, {row.distance_m:.2f} m, {row.reason}"
+    return f"{row.fault} at {row.speed_mps:.2f} m/s: {stop}{again}{judged}"
 
 
 def figures_of(rows: list[Row]) -> list[Figure]:

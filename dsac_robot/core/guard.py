@@ -1,9 +1,9 @@
 """The guard: one pure step from what was sensed and asked to what is sent, with the level and the reason.
 
 ``step(state, inp, model)`` reads no clock and draws no random number: the same history gives the same decisions.
-The ladder, from the bottom: a latched stop (contact, operator) until reset; a stop for each input fault, of at least
-``min_dwell_s`` after it was seen last; else the asked command, limited in rate and by the monitor's caution, and checked against the scan;
-and where that holds the robot for long, the fallback, which backs off and hands back.
+The ladder, from the bottom: a latched stop (contact, operator) until reset; a stop for each input fault, until
+``min_dwell_s`` after it was seen last; else the asked command, limited in rate and by the monitor's caution, and
+checked against the scan; and where that holds the robot for long, the fallback, which backs off and hands back.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
         return Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
     if caution and verdict is not None:
         score = (("score", verdict.score), ("threshold", verdict.caution_threshold))
-        numbers = (*choice.numbers, *score, ("limit_mps", params.caution_speed_mps))
+        numbers = (*choice.numbers, *score, ("limit_mps", limit_mps))
         return Decision(*choice.twist, Level.LIMITED, Reason.OOD_CAUTION, numbers)
     if now.docking is not None:
         numbers = (*choice.numbers, ("left_s", now.docking.left_s(now.inp.now_ns)), ("limit_mps", limit_mps))
@@ -253,7 +253,9 @@ def _rates(now: _Now, decision: Decision) -> Twist:
     if decision.level >= Level.STOP or now.drive_s <= 0.0:
         return 0.0, 0.0
     after = (decision.speed_mps, decision.yaw_rate_radps)
-    speed, turn = ((a - b) / now.drive_s if _kept(a, b, decision) else 0.0 for a, b in zip(after, now.last, strict=True))
+    speed, turn = (
+        (a - b) / now.drive_s if _kept(a, b, decision) else 0.0 for a, b in zip(after, now.last, strict=True)
+    )
     return speed, turn
 
 

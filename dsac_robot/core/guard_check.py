@@ -32,7 +32,9 @@ from dsac_robot.core.values import NS, Floats, Twist
 
 TIE_M = 2e-5  # rounding in "no nearer than the stop"
 SPEED_PARTS = np.array([1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0])  # of the way from the stop's speed to the asked one
-TURN_PARTS = np.array([0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0])  # of the reachable change of yaw rate
+TURN_PARTS = np.array(
+    [0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0]
+)  # of the reachable change of yaw rate
 TURN_COST = 1.2  # a full change of yaw rate against a full change of speed: slowing down on the arc is preferred
 FLIP_COST = 0.5  # against turning back and forth
 START_YAW_RATE_RADPS = 0.5  # the turning counterpart of start_speed_mps

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dsac_robot.core.guard_geometry import Pose, pose_of
+from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.observation import Observation
-from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.robot import Limits, Robot
 from dsac_robot.core.values import Command, Odom, Sample, Twist, ns
 
@@ -119,7 +119,7 @@ class FallbackPolicy:
         return self._ticked_ns < 0 or scan_stamp_ns >= self._ticked_ns + self._period_ns
 
     def tick(self, scan_stamp_ns: int) -> Command:
-        """The command at this tick; the first one begins the backing off. Raises MissingSampleError without odometry."""
+        """The command at this tick; the first one begins the backing off. MissingSampleError without odometry."""
         if self._odom is None:
             raise MissingSampleError("no odometry yet: the fallback does not know where it came from")
         self._ticked_ns = scan_stamp_ns

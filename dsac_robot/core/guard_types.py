@@ -64,14 +64,18 @@ class GuardParams:
     )
     fallback_speed_mps: float = param(0.25, unit="m/s", low=0.05, high=1.0, help="speed of backing off")
     docking_s: float = param(20.0, unit="s", low=1.0, high=120.0, help="~/dock: a docking ends after so long")
-    docking_radius_m: float = param(
-        1.0, unit="m", low=0.1, high=5.0, help="and farther from where it began than this"
-    )
+    docking_radius_m: float = param(1.0, unit="m", low=0.1, high=5.0, help="and farther from where it began than this")
     docking_margin_m: float = param(
-        0.005, unit="m", low=0.0, high=1.0, help="margin while docking (margin_m if that is less); obstacles stand still"
+        0.005,
+        unit="m",
+        low=0.0,
+        high=1.0,
+        help="margin while docking (margin_m if that is less); obstacles stand still",
     )
     docking_speed_mps: float = param(0.1, unit="m/s", low=0.02, high=0.5, help="speed limit while docking")
-    min_dwell_s: float = param(0.3, unit="s", low=0.0, high=5.0, help="a stop lasts so long after its fault was seen last")
+    min_dwell_s: float = param(
+        0.3, unit="s", low=0.0, high=5.0, help="a stop lasts so long after its fault was seen last"
+    )
     clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
     start_speed_mps: float = param(
         0.15, unit="m/s", low=0.0, high=1.0, help="from rest, a motion starts only if it is safe at this speed"

@@ -84,7 +84,8 @@ def test_docking_ends_at_a_fault_a_stop_and_where_the_guard_is_disabled() -> Non
 
 
 @pytest.mark.parametrize(
-    ("now_s", "x_m", "goes_on"), [(7.999, 0.0, True), (8.0, 0.0, False), (1.0, 1.0, True), (1.0, 1.001, False), (-0.001, 0.0, False)]
+    ("now_s", "x_m", "goes_on"),
+    [(7.999, 0.0, True), (8.0, 0.0, False), (1.0, 1.0, True), (1.0, 1.001, False), (-0.001, 0.0, False)],
 )
 def test_a_docking_holds_up_to_its_time_and_distance_and_not_before_it_began(
     now_s: float, x_m: float, goes_on: bool
