@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dsac_robot.core.params import ParameterError
-from dsac_robot.core.values import Floats
+from dsac_robot.core.values import Floats, Plan
 
 Pose = tuple[float, float, float]
 Point = tuple[float, float]
@@ -59,6 +60,18 @@ class Mover:
         return float((gaps / np.diff(self.times_s)).max(initial=0.0))
 
 
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A path to follow through a world, and the speed at which to follow it."""
+
+    points_m: Floats  # (P, 2)
+    speed_mps: float
+
+    def plan(self, to_odom: Callable[[float, float], Point], stamp_ns: int = 0) -> Plan:
+        """The plan that a robot is given, in its odometry's frame: ``Simulator.world_to_odom`` moves the points."""
+        return Plan(stamp_ns, np.array([to_odom(x, y) for x, y in self.points_m.tolist()]), self.speed_mps)
+
+
 @dataclass(frozen=True)
 class World:
     """Obstacles, the start pose (x, y, yaw), the goal, and the length of a known feasible path.
@@ -73,6 +86,7 @@ class World:
     path_length_m: float
     walls_m: Floats = field(default_factory=lambda: np.zeros((0, 5)))  # (M, 5): x, y, half length, half thickness, yaw
     movers: tuple[Mover, ...] = ()
+    route: Route | None = None  # in worlds of task ``track``
 
     def __post_init__(self) -> None:
         walls = self.walls_m

@@ -29,7 +29,7 @@ from sim.task_env import COMMAND_PERIOD_S, TaskEnv
 from sim.track import TrackEnv, TrackEnvParams
 from sim.vector import ProcessVectorEnv
 from sim.worlds import Mover, World, generate
-from sim.worlds_track import TrackScene, generate_track
+from sim.worlds_track import generate_track
 
 ROBOT = load_robot("jackal")
 Judged = tuple[float, float]  # reward, cost
@@ -77,13 +77,13 @@ class Task:
     judge: Callable[[History, int, int], Judged]
 
 
-def busy_scene(seed: int) -> TrackScene:
-    """A scene of the generator; in every second one its obstacle is near the start."""
-    scene = generate_track(seed % 8, 0.4, 20.0)
+def busy_track(seed: int) -> World:
+    """A world of the generator; in every second one its obstacle is near the start."""
+    world = generate_track(seed % 8, 0.4, 20.0)
     if seed % 2:
         near = Mover.along(0.37, np.array([[1.0, 0.6], [1.0, -0.6]]), 0.3)
-        return replace(scene, world=replace(scene.world, movers=(near,), start=(0.0, 0.0, 0.0)))
-    return scene
+        return replace(world, movers=(near,), start=(0.0, 0.0, 0.0))
+    return world
 
 
 TASKS = {
@@ -93,7 +93,7 @@ TASKS = {
     ),
     "track": Task(
         functools.partial(
-            TrackEnv, ROBOT, LAYOUTS["track"], params=TrackEnvParams(time_limit_s=1.5), scenes=busy_scene
+            TrackEnv, ROBOT, LAYOUTS["track"], params=TrackEnvParams(time_limit_s=1.5), worlds=busy_track
         ),
         judge_track,
     ),
