@@ -169,7 +169,7 @@ def _run(args: argparse.Namespace) -> int:
 def _specs(args: argparse.Namespace, out: Path, bag: str) -> list[NodeSpec]:
     """One spec a node; the recorder writes the bag ``bag`` and takes the simulator's topics and our notes too."""
     specs = node_specs(args, "static", True, args.worlds[0], out.resolve())
-    extra = {"bag": bag, "extra_topics": "sim/truth sim/obstacles notes"}
+    extra = {"bag": bag, "extra_topics": "sim/truth sim/obstacles sim/walls sim/movers notes"}
     return [
         NodeSpec(spec.name, spec.files, {**spec.parameters, **extra}) if spec.name == "recorder" else spec
         for spec in specs
