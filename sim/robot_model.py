@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from dsac_robot.core.robot import Robot
+from dsac_robot.core.robot import FLOOR_CLEARANCE, Robot
 from sim.worlds import World
 
 TIME_STEP_S = 0.005
@@ -163,7 +163,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[floa
         name="base", pos=[x, y, 0.0], quat=[math.cos(0.5 * yaw), 0, 0, math.sin(0.5 * yaw)]
     )
     chassis.add_freejoint(name="base")
-    clearance = 0.25 * base.wheel_radius_m
+    clearance = FLOOR_CLEARANCE * base.wheel_radius_m
     half = [*(0.5 * (high - low)), 0.5 * (base.height_m - clearance)]
     centre = [*(0.5 * (low + high)), clearance + half[2]]
     chassis.mass = body_mass
