@@ -45,7 +45,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command ``demo``."""
     parser = subparsers.add_parser(
         "demo",
-        help="drive the simulated robot through clutter and faults; makes a bag and a report",
         description="The simulated robot under real ROS 2, one process a node: three drives through clutter, then the "
         "policy is killed, an obstacle put in the way, the lidar corrupted. Status 1 if an act does not show what it "
         "must.",

@@ -81,9 +81,7 @@ class Episode:
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
-        "eval", help="drive a bundle on a family of robots that differ from their description", description=__doc__
-    )
+    parser = subparsers.add_parser("eval", description=__doc__)
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     parser.add_argument("--family", default="jackal_wide", help="name in config/families, or .yaml file")
     parser.add_argument("--instances", type=int, default=16, help="representative members (default: 16)")

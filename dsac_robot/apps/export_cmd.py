@@ -50,7 +50,7 @@ class Job:
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("export", help="make a signed bundle of a training run")
+    parser = subparsers.add_parser("export")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of dsac-robot train")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle to write")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")

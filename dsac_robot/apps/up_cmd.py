@@ -20,7 +20,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command ``up``."""
     parser = subparsers.add_parser(
         "up",
-        help="bring up the robot's nodes, with --sim a simulated robot too",
         description="Bring up guard, monitor and policy, with --record the recorder, with --sim a simulated robot. "
         "Ctrl-C stops the robot and ends all.",
     )

@@ -40,7 +40,7 @@ CLOSE_S = 10.0  # for it to be gone
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("view", help="watch one simulated drive, in a window or as a video")
+    parser = subparsers.add_parser("view")
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
