@@ -25,7 +25,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_robot_arguments(parser)
     parser.add_argument("--sim", action="store_true", help="add the simulated robot; all others take its time")
-    parser.add_argument("--world", default="clutter:0", help="with --sim: empty, clutter:SEED or barn:FOLDER:N")
+    parser.add_argument(
+        "--world",
+        default="clutter:0",
+        help="with --sim: empty, barn:FOLDER:N, or KIND:SEED[:DIFFICULTY] with KIND clutter, corridors, offices, "
+        "pedestrians, mix or track (default: clutter:0)",
+    )
     parser.add_argument("--namespace", default="", metavar="NS", help="namespace of all nodes and topics")
     parser.add_argument(
         "--guard-profile", choices=("static", "dynamic"), default="dynamic", help="obstacles stand still, or move"

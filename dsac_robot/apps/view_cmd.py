@@ -44,7 +44,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--world", default="clutter:0", metavar="NAME", help="clutter:SEED or empty (default: clutter:0)"
+        "--world",
+        default="clutter:0",
+        metavar="NAME",
+        help="as of `up --sim` (default: clutter:0)",
     )
     where.add_argument("--world-file", type=Path, metavar="FILE", help="a world_N.world of a BARN directory")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")

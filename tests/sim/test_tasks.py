@@ -121,9 +121,10 @@ def drive(env: TaskEnv, seed: int, actions: np.ndarray) -> list[Transition]:
     return out
 
 
+@pytest.mark.parametrize("robot", ["jackal", "burger", "rosbot_xl"])
 @pytest.mark.parametrize("name", [NAVIGATE, TRACK])
-def test_gymnasium_makes_each_registered_env_and_its_own_checks_pass(name: str) -> None:
-    env = gymnasium.make(name).unwrapped
+def test_gymnasium_makes_each_registered_env_and_its_own_checks_pass(name: str, robot: str) -> None:
+    env = gymnasium.make(name, robot=robot).unwrapped
     assert env.spec is not None and env.spec.id == name
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*infinity.*")  # raw SI observations have no declared bound
@@ -139,6 +140,16 @@ def test_gymnasium_makes_vectors_of_each_registered_env_with_its_parameters(name
         assert np.all(np.isfinite(envs.step(np.zeros((2, 2), np.float32))[0]))
     finally:
         envs.close()
+
+
+def test_gymnasium_makes_the_envs_by_module_and_name_without_an_import_before() -> None:
+    program = (
+        "import sys, gymnasium\n"
+        "assert 'sim' not in sys.modules\n"
+        f"print(gymnasium.make('sim:{TRACK}', robot='burger').unwrapped.robot.name)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.stdout.strip(), result.returncode) == ("burger", 0), result.stderr
 
 
 def test_importing_sim_registers_the_envs_and_loads_no_physics() -> None:
