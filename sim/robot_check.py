@@ -101,6 +101,7 @@ class TryOut:
 
     speed_ratio: float  # true over asked speed, straight ahead at speed_mps_max
     track_multiplier: float  # that the physics give, turning in place at half of yaw_rate_radps_max
+    side_slip_s: float  # angle between way and heading over the yaw rate, at full speed and half of yaw_rate_radps_max
     wheels_down: float  # fraction of the time with all wheels, and the caster, on the ground
     stop_m: float  # from speed_mps_max with brake_mps2, from the first command of the stop
     stop_expected_m: float  # by delays, motor lag and brake_mps2
@@ -126,6 +127,15 @@ class _Driver:
             distance += math.hypot(after[0] - before[0], after[1] - before[1])
             turn += wrap_angle(after[2] - before[2])
         return distance, turn
+
+    def side_slip_s(self, speed_mps: float, yaw_rate_radps: float) -> float:
+        """How far the way lies outwards of the heading while driving so, over the yaw rate."""
+        before = self.sim.pose
+        self.run(PERIOD_S, speed_mps, yaw_rate_radps)
+        after = self.sim.pose
+        turn = wrap_angle(after[2] - before[2])
+        way = math.atan2(after[1] - before[1], after[0] - before[0])
+        return wrap_angle(before[2] + 0.5 * turn - way) / (turn / PERIOD_S)
 
     def stop(self, seconds: float) -> float:
         """Brake as stops do; returns the distance."""
@@ -156,10 +166,13 @@ def try_out(robot: Robot) -> TryOut:
     turning = _Driver(robot)
     turning.run(rate / limits.yaw_accel_radps2_max + settle_s, 0.0, rate)
     _, turn = turning.run(3.0, 0.0, rate)
+    arc = _Driver(robot)
+    arc.run(speed / limits.accel_mps2_max + rate / limits.yaw_accel_radps2_max + 2.0 * settle_s, speed, rate)
     down = (straight.periods_down + turning.periods_down) / (straight.periods + turning.periods)
     return TryOut(
         distance / speed,
         robot.base.track_multiplier * 3.0 * rate / max(turn, 1e-9),
+        arc.side_slip_s(speed, rate),
         down,
         stop_m,
         speed * lag_s + 0.5 * speed**2 / limits.brake_mps2,

@@ -88,6 +88,7 @@ def figures_of(robot: Robot, model: Compiled, driven: TryOut) -> list[Figure]:
         Figure("speed_ratio", driven.speed_ratio, "", SPEED_RATIO),
         Figure("track_multiplier", driven.track_multiplier, "", reference=declared),
         Figure("track_multiplier_off", off, "", TRACK_OFF, at_least=False),
+        Figure("side_slip", driven.side_slip_s, "s", reference=robot.actuation.side_slip_s),
         Figure("wheels_down", driven.wheels_down, "", WHEELS_DOWN),
         Figure("stop_distance", driven.stop_m, "m", driven.stop_expected_m, at_least=False),
     ]

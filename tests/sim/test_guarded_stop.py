@@ -8,11 +8,12 @@ import pytest
 
 from dsac_robot.core.files import load_yaml, share_path
 from dsac_robot.core.guard import GuardModel, initial_state, step
-from dsac_robot.core.guard_motion import Motion, roll_out, stop_step
+from dsac_robot.core.guard_geometry import from_frame
+from dsac_robot.core.guard_motion import Motion, Rollout, roll_out, stop_step
 from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.params import build
-from dsac_robot.core.robot import load_robot
-from dsac_robot.core.values import Command, Odom, Scan, ns
+from dsac_robot.core.robot import Robot, load_robot
+from dsac_robot.core.values import Command, Floats, Odom, Scan, ns
 from sim.simulator import SimParams, Simulator
 from sim.worlds import empty_world
 
@@ -67,7 +68,24 @@ def insist(sim: Simulator, params: GuardParams, turn_radps: float, seconds: floa
 
 @pytest.mark.parametrize("twist", [(2.0, 0.0), (2.0, 1.5), (1.0, 0.0), (0.5, 0.0)])
 def test_the_rolled_out_stop_is_not_shorter_than_the_real_one(twist: tuple[float, float]) -> None:
-    sim, last = Simulator(ROBOT, empty_world(), 0, SimParams(noise=False)), (0.0, 0.0)
+    real, rolled = stopped(twist)
+    real_m = float(np.hypot(*np.diff(real[:, :2], axis=0).T).sum())
+    assert real_m < rolled.length_m + 0.005  # the guard's margin and reaction time are above it
+
+
+@pytest.mark.parametrize("twist", [(2.0, 1.5), (1.5, 2.0), (1.0, -1.5), (2.0, -0.5), (0.5, 2.0)])
+def test_the_rolled_out_stop_slides_out_of_its_arc_as_the_real_one_does(twist: tuple[float, float]) -> None:
+    real, rolled = stopped(twist)
+    aside_m = real[-1, 1] - float(rolled.y_m[0, -1])
+    straight = replace(ROBOT, actuation=replace(ROBOT.actuation, side_slip_s=0.0))
+    assert abs(aside_m) < 0.035, aside_m
+    if abs(twist[0] * twist[1]) > 2.0:
+        assert abs(real[-1, 1] - float(stopped(twist, straight)[1].y_m[0, -1])) > 0.05
+
+
+def stopped(twist: tuple[float, float], believed: Robot = ROBOT) -> tuple[Floats, Rollout]:
+    """A stop from this twist: true poses from its first command on, in the base frame of then, and the roll-out."""
+    sim = Simulator(ROBOT, empty_world(), 0, SimParams(noise=False))
     for now_ns in range(0, ns(1.8), ns(PERIOD_S)):
         sim.advance(now_ns)
         part = min(1.0, now_ns / ns(0.6))
@@ -75,12 +93,11 @@ def test_the_rolled_out_stop_is_not_shorter_than_the_real_one(twist: tuple[float
     last, path = twist, []
     for now_ns in range(ns(1.8), ns(3.3), ns(PERIOD_S)):
         sim.advance(now_ns)
-        path.append(sim.pose[:2])
+        path.append(sim.pose)
         last = stop_step(last, PERIOD_S, ROBOT.limits)
         sim.send(Command(now_ns, *last))
-    real_m = float(np.hypot(*np.diff(path, axis=0).T).sum())
-    motion = Motion.of(ROBOT, 1.5)
+    motion = Motion.of(believed, 1.5)
     before = np.array([twist] * round(motion.delay_s / PERIOD_S))
     first = stop_step(twist, PERIOD_S, ROBOT.limits)
-    rolled_m = roll_out(np.array([first]), twist, before, PERIOD_S, motion).length_m
-    assert real_m < rolled_m + 0.005  # the guard's margin and reaction time are above it
+    poses = np.array(path)
+    return from_frame(poses[:, :2], path[0]), roll_out(np.array([first]), twist, before, PERIOD_S, motion)
