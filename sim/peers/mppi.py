@@ -28,6 +28,7 @@ class MppiParams:
     held_steps: int = param(3, unit="", low=1, high=50, help="so many steps share one draw of noise")
     temperature: float = param(0.15, unit="m", low=1e-4, high=100.0, help="λ, in cost to go")
     margin_m: float = param(0.03, unit="m", low=0.0, high=0.5, help="nearer to an obstacle counts as collision")
+    margin_growth_s: float = param(0.05, unit="s", low=0.0, high=0.5, help="and so much more per m/s")
     collision_weight: float = param(100.0, unit="m", low=0.0, high=1e6, help="cost of a collision, more the earlier")
     near_m: float = param(0.15, unit="m", low=0.0, high=0.6, help="below this clearance a step becomes dearer")
     near_weight: float = param(0.5, unit="m", low=0.0, high=100.0, help="cost of a step at zero clearance")
@@ -62,6 +63,9 @@ class Mppi:
         weights = np.exp(-(cost - cost.min()) / params.temperature)
         weights /= weights.sum()
         plan = np.tensordot(weights, asked, axes=1)
+        mean_cost, _ = self._cost(now, *self._roll(now, plan[None]))
+        if mean_cost[0] > cost.min() + params.temperature:  # between two ways round an obstacle: take one of them
+            plan = asked[cost.argmin()]
         self._mean = np.concatenate([plan[1:], plan[-1:]])
         if not free.any():
             return 0.0, 0.0
@@ -86,7 +90,8 @@ class Mppi:
         """Cost of each sequence in metres to go, and whether its first steps are free. # -> (K,), (K,)"""
         params = self._params
         clearance = now.clearance_m(poses)
-        hit = np.logical_or.accumulate(clearance <= now.margin_m(params.margin_m), axis=1)
+        margin = now.margin_m(params.margin_m, params.margin_growth_s, twists[..., 0])
+        hit = np.logical_or.accumulate(clearance <= margin, axis=1)
         cost = params.collision_weight * hit.mean(axis=1)
         near = np.maximum(0.0, 1.0 - clearance / max(params.near_m, 1e-9))
         cost = cost + params.near_weight * near.mean(axis=1) * params.steps

@@ -60,7 +60,8 @@ class Peer:
         inflation: InflationParams = InflationParams(),
     ) -> None:
         self._body, self._planner, self._params, self._inflation = Body.of(robot), planner, params, inflation
-        self._delay_s = INFERENCE_S + robot.actuation.action_delay_s + robot.actuation.response_delay_s
+        acts = robot.actuation
+        self._delay_s = INFERENCE_S + acts.action_delay_s + acts.response_delay_s + acts.motor_time_constant_s
         self._spacing_ns = ns(params.control_period_s - 0.5 / robot.lidar.rate_hz)
         self.reset()
 
@@ -130,4 +131,4 @@ class Peer:
 
     def _is_free(self, now: Situation, speed: float, yaw_rate: float) -> bool:
         poses = arcs(now.pose, np.array([speed]), np.array([yaw_rate]), RECOVERY_TIMES_S)
-        return bool(now.clearance_m(poses).min() > now.margin_m(self._params.recovery_margin_m))
+        return bool(now.clearance_m(poses).min() > now.margin_m(self._params.recovery_margin_m, 0.0, np.array(speed)))

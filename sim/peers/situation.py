@@ -14,7 +14,8 @@ from sim.peers.cost_to_go import CostToGo
 from sim.peers.rolling_map import CELL_M, REACH_CELLS, DistanceMap
 
 OUTLINE_SPACING_M = 0.12  # BARN's cylinders are 0.15 m thick
-OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may move if it comes no nearer than so
+OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may creep if it comes no nearer than so
+CREEP_MPS = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +61,13 @@ class Situation:
         found = self.distance_m[np.clip(i, 0, last), np.clip(j, 0, last)]
         return np.asarray(np.where(inside, found, REACH_CELLS * CELL_M).min(axis=-1), dtype=np.float64)
 
-    def margin_m(self, wanted_m: float) -> float:
-        """``wanted_m``, or less where the robot is inside it already and has to get out."""
-        here = float(self.clearance_m(np.array(self.pose)))
-        return max(0.0, min(wanted_m, here - OUT_OF_MARGIN_M))
+    def margin_m(self, wanted_m: float, growth_s: float, speeds_mps: Floats) -> Floats:
+        """Clearance to keep at each speed: ``wanted_m`` and so much more the faster; less for a robot that is inside
+        it already and creeps out. # (...) -> (...)"""
+        speeds = np.abs(speeds_mps)
+        creeping = max(0.0, float(self.clearance_m(np.array(self.pose))) - OUT_OF_MARGIN_M)
+        wanted = wanted_m + growth_s * speeds
+        return np.asarray(np.where(speeds <= CREEP_MPS, np.minimum(wanted, creeping), wanted))
 
 
 def arcs(pose: Pose, speeds_mps: Floats, yaw_rates_radps: Floats, times_s: Floats) -> Floats:
