@@ -18,6 +18,7 @@ COMMANDS = (
     "export_cmd",
     "bundle_cmd",
     "barn_cmd",
+    "peers_cmd",
     "eval_cmd",
     "bag_cmd",
     "identify_cmd",
