@@ -25,7 +25,7 @@ GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
 JACKAL_RADIUS_M = 0.098  # the wheel that the next three were found for
 TYRE_TIME_S = 0.08  # time constant of the tyre; shorter ones make a skid-steer base hop when it turns
 TYRE_DAMPING = 1.0  # critically damped; more of it takes long to settle
-SKID_SOFTNESS = 0.06  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
+SKID_SOFTNESS = 0.035  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
 
 
 @dataclass(frozen=True)
