@@ -32,14 +32,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     parser.add_argument("--worlds", type=Path, metavar="DIR", help="folder of world_N.world files; left out: no runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a barn folder for each row; a rerun goes on")
-    parser.add_argument(
-        "--json", type=Path, required=True, metavar="FILE", help="all rows; measured ones are replaced"
-    )
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="all rows; measured ones are replaced")
     parser.add_argument("--docs", type=Path, metavar="FILE", help=f"page whose table, after {BEGIN!r}, is written anew")
     parser.add_argument(
         "--policies", default=f"{LEARNED},dwa,mppi,pursuit", help="rows to measure (default: %(default)s)"
     )
     parser.add_argument("--guard", default=",".join(GUARDS), help="on, off or both (default: %(default)s)")
+    parser.add_argument("--robot", default="jackal", help="as of barn (default: jackal)")
     parser.add_argument("--ids", help="as of barn")
     parser.add_argument("--trials", type=int, default=1, help="as of barn (default: 1)")
     parser.add_argument("--processes", type=int, default=2, help="as of barn (default: 2)")
@@ -61,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
                 status, row = _measured(args, policy, guard)
                 if status:
                     return status
-                rows = [old for old in rows if (old["policy"], old["guard"]) != (policy, guard)] + [row]
+                rows = [old for old in rows if (old["policy"], old["guard"]) != (policy, guard)]
+                rows = sorted([*rows, row], key=_place)
                 write_json(args.json, content_of(rows))
     elif not rows:
         raise ParameterError(f"{args.json} holds no rows: give --worlds and --out to measure some")
@@ -78,7 +78,7 @@ def _measured(args: argparse.Namespace, policy: str, guard: str) -> tuple[int, d
     name = f"{policy}_guard_{guard}"
     file = args.out / f"{name}.json"
     argv = ["barn", *([args.bundle] if args.bundle else []), "--worlds", str(args.worlds), "--policy", policy]
-    argv += ["--guard", guard, "--trials", str(args.trials), "--processes", str(args.processes)]
+    argv += ["--robot", args.robot, "--guard", guard, "--trials", str(args.trials), "--processes", str(args.processes)]
     argv += ["--out", str(args.out / name), "--json", str(file), *(["--ids", args.ids] if args.ids else [])]
     print(f"{policy}, guard {guard}")
     status = main(argv + (["--allow-unsigned"] if args.allow_unsigned else []))
@@ -89,11 +89,17 @@ def _measured(args: argparse.Namespace, policy: str, guard: str) -> tuple[int, d
         "policy": policy,
         "guard": guard,
         "figures": {f["name"]: f["value"] for f in content["figures"]},
-        **{key: content[key] for key in ("profile", "bundle", "robot", "revision", "machine")},
+        "robot": Path(content["robot"]).stem,
+        **{key: content[key] for key in ("profile", "bundle", "revision", "machine")},
         "columns": ",".join(RUN_COLUMNS),
         "runs": [",".join(_cell(r[c]) for c in RUN_COLUMNS) for r in content["results"]],
     }
     return 0, row
+
+
+def _place(row: dict[str, Any]) -> tuple[bool, str, bool]:
+    """In the table: the learned policy first, with the guard before without."""
+    return row["policy"] != LEARNED, row["policy"], row["guard"] == "off"
 
 
 def _cell(value: Any) -> str:
@@ -102,13 +108,12 @@ def _cell(value: Any) -> str:
 
 def content_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The JSON file of these rows."""
-    order = sorted(rows, key=lambda row: (row["policy"] != LEARNED, row["policy"], row["guard"] == "off"))
     figures = [
         Figure(f"{row['policy']}_guard_{row['guard']}_{name}", value)
-        for row in order
+        for row in rows
         for name, value in row["figures"].items()
     ]
-    return report(figures, rows=order)
+    return report(figures, rows=list(rows))
 
 
 def _times(row: dict[str, Any]) -> dict[tuple[str, str], float]:

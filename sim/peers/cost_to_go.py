@@ -93,7 +93,7 @@ def plan(
 
 
 def _sweep(price: Floats, seeds: Floats) -> Floats:
-    """Least cost of an 8-connected path to a seed: row after row, up and down, until nothing changes.
+    """Least cost of an 8-connected path to a seed: row after row, forwards and backwards, until no step is a gain.
 
     Entering and leaving a cell cost half its price each. Within a row a path is a difference of running sums, so that
     the whole row is done at once. # (I, J) both
@@ -110,7 +110,8 @@ def _sweep(price: Floats, seeds: Floats) -> Floats:
     running = np.zeros_like(price)
     np.cumsum(0.5 * (price[:, 1:] + price[:, :-1]), axis=1, out=running[:, 1:])
     line = list(zip(costs, running, strict=True))
-    steps = [*zip(line[1:], sides[:-1], down, strict=True), *list(zip(line[:-1], sides[1:], up, strict=True))[::-1]]
+    forwards = list(zip(line[1:], sides[:-1], down, strict=True))
+    backwards = list(zip(line[:-1], sides[1:], up, strict=True))[::-1]
     row, across = np.empty(columns), np.empty((3, columns))
 
     def along(costs: Floats, sums: Floats) -> None:
@@ -123,14 +124,22 @@ def _sweep(price: Floats, seeds: Floats) -> Floats:
         np.subtract(row, sums, out=row)
         np.minimum(costs, row, out=costs)
 
-    for _ in range(SWEEPS_MAX):
-        before = costs.copy()
-        along(*line[0])
+    def sweep(first: tuple[Floats, Floats], steps: list[tuple[tuple[Floats, Floats], Floats, Floats]]) -> None:
+        along(*first)
         for (mine, sums), beside, lengths in steps:
             np.add(beside, lengths, out=across)
             for one in across:
                 np.minimum(mine, one, out=mine)
             along(mine, sums)
-        if np.all(costs > before - CONVERGED_M):
+
+    def gains(part: Floats, beside: Floats, lengths: Floats) -> bool:
+        return bool(np.any((beside + lengths).min(axis=1) < part - CONVERGED_M))
+
+    for _ in range(SWEEPS_MAX):
+        sweep(line[-1], backwards)
+        if not gains(costs[1:], sides[:-1], down):
+            break
+        sweep(line[0], forwards)
+        if not gains(costs[:-1], sides[1:], up):
             break
     return np.ascontiguousarray(costs)

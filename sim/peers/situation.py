@@ -51,15 +51,14 @@ class Situation:
 
         # (..., 3): x, y, yaw -> (...)
         """
+        poses = ((poses - (*self.low_m, 0.0)) * (1 / CELL_M, 1 / CELL_M, 1.0)).astype(np.float32)  # in cells, to be fast
+        x, y = (self.body.outline_m.T / CELL_M).astype(np.float32)
         cos, sin = np.cos(poses[..., 2:]), np.sin(poses[..., 2:])
-        outline = self.body.outline_m
-        x = (poses[..., :1] + cos * outline[:, 0] - sin * outline[:, 1] - self.low_m[0]) / CELL_M
-        y = (poses[..., 1:2] + sin * outline[:, 0] + cos * outline[:, 1] - self.low_m[1]) / CELL_M
-        i, j = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
-        last = len(self.distance_m) - 1
-        inside = (i >= 0) & (i <= last) & (j >= 0) & (j <= last)
-        found = self.distance_m[np.clip(i, 0, last), np.clip(j, 0, last)]
-        return np.asarray(np.where(inside, found, REACH_CELLS * CELL_M).min(axis=-1), dtype=np.float64)
+        i = np.rint(poses[..., :1] + cos * x - sin * y).astype(np.int32)
+        j = np.rint(poses[..., 1:2] + sin * x + cos * y).astype(np.int32)
+        last = len(self.distance_m) - 1  # beyond the border as at it
+        found = self.distance_m[np.minimum(np.maximum(i, 0), last), np.minimum(np.maximum(j, 0), last)]
+        return np.asarray(found.min(axis=-1), dtype=np.float64)
 
     def margin_m(self, wanted_m: float, growth_s: float, speeds_mps: Floats) -> Floats:
         """Clearance to keep at each speed: ``wanted_m`` and so much more the faster; less for a robot that is inside
