@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.params import param
-from sim.peers.situation import Situation, arcs
+from sim.peers.situation import Situation, ahead, arcs
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class DwaParams:
     margin_growth_s: float = param(0.05, unit="s", low=0.0, high=0.5, help="and so much more per m/s")
     near_m: float = param(0.15, unit="m", low=0.0, high=0.6, help="below this clearance an arc becomes dearer")
     near_weight: float = param(1.0, unit="m", low=0.0, high=100.0, help="surcharge in cost to go at zero clearance")
+    ahead_m: float = param(0.3, unit="m", low=0.0, high=2.0, help="the way is scored so far ahead of an arc's end")
     reverse_weight: float = param(0.5, unit="m", low=0.0, high=100.0, help="surcharge of going backwards")
     turn_weight: float = param(0.02, unit="m s", low=0.0, high=10.0, help="surcharge per rad/s of changed yaw rate")
 
@@ -62,7 +63,7 @@ class Dwa:
         if not admissible.any():
             return 0.0, 0.0
         closest = clearance.min(axis=1)
-        cost = now.way.at(poses[:, -1, :2])
+        cost = now.way.at(ahead(poses[:, -1], params.ahead_m))
         cost = cost + params.near_weight * np.maximum(0.0, 1.0 - closest / max(params.near_m, 1e-9))
         cost = cost + params.reverse_weight * (speed < 0.0)
         cost = cost + params.turn_weight * np.abs(rate - now.yaw_rate_radps)

@@ -11,7 +11,7 @@ from dsac_robot.core.guard_geometry import Outline, Pose
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Floats
 from sim.peers.cost_to_go import CostToGo
-from sim.peers.rolling_map import CELL_M, REACH_CELLS, DistanceMap
+from sim.peers.rolling_map import CELL_M, DistanceMap
 
 OUTLINE_SPACING_M = 0.12  # BARN's cylinders are 0.15 m thick
 OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may creep if it comes no nearer than so
@@ -51,7 +51,8 @@ class Situation:
 
         # (..., 3): x, y, yaw -> (...)
         """
-        poses = ((poses - (*self.low_m, 0.0)) * (1 / CELL_M, 1 / CELL_M, 1.0)).astype(np.float32)  # in cells, to be fast
+        # in cells, and in single precision to be fast
+        poses = ((poses - (*self.low_m, 0.0)) * (1 / CELL_M, 1 / CELL_M, 1.0)).astype(np.float32)
         x, y = (self.body.outline_m.T / CELL_M).astype(np.float32)
         cos, sin = np.cos(poses[..., 2:]), np.sin(poses[..., 2:])
         i = np.rint(poses[..., :1] + cos * x - sin * y).astype(np.int32)
@@ -76,3 +77,10 @@ def arcs(pose: Pose, speeds_mps: Floats, yaw_rates_radps: Floats, times_s: Float
     chord = distance * np.sinc(half / math.pi)
     heading = pose[2] + half
     return np.stack([pose[0] + chord * np.cos(heading), pose[1] + chord * np.sin(heading), heading + half], axis=-1)
+
+
+def ahead(poses: Floats, distance_m: float) -> Floats:
+    """The point so far in front of each pose: what is scored there rewards turning towards the way, as
+    dwa_local_planner's forward_point_distance does. # (..., 3) -> (..., 2)"""
+    x, y, yaw = np.moveaxis(poses, -1, 0)
+    return np.stack([x + distance_m * np.cos(yaw), y + distance_m * np.sin(yaw)], axis=-1)
