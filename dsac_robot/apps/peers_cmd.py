@@ -28,7 +28,7 @@ BEGIN, END = "<!-- table: dsac-robot peers -->", "<!-- end of table -->"
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("peers", help="the BARN benchmark for the policy and its classical peers, one table")
+    parser = subparsers.add_parser("peers")
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     parser.add_argument("--worlds", type=Path, metavar="DIR", help="folder of world_N.world files; left out: no runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a barn folder for each row; a rerun goes on")
@@ -84,8 +84,12 @@ def _measured(args: argparse.Namespace, policy: str, guard: str) -> tuple[int, d
     status = main(argv + (["--allow-unsigned"] if args.allow_unsigned else []))
     if status:
         return status, {}
-    content = json.loads(file.read_text(encoding="utf-8"))
-    row = {
+    return 0, row_of(policy, guard, json.loads(file.read_text(encoding="utf-8")))
+
+
+def row_of(policy: str, guard: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The row of one ``barn --json`` file."""
+    return {
         "policy": policy,
         "guard": guard,
         "figures": {f["name"]: f["value"] for f in content["figures"]},
@@ -94,7 +98,6 @@ def _measured(args: argparse.Namespace, policy: str, guard: str) -> tuple[int, d
         "columns": ",".join(RUN_COLUMNS),
         "runs": [",".join(_cell(r[c]) for c in RUN_COLUMNS) for r in content["results"]],
     }
-    return 0, row
 
 
 def _place(row: dict[str, Any]) -> tuple[bool, str, bool]:

@@ -116,6 +116,11 @@ class _Deployed:
         """The observation that was last given to the network; None before the first."""
         return self._observation
 
+    @property
+    def follows_plan(self) -> bool:
+        """True where the observation is built from a plan: then a goal alone is nothing to drive to."""
+        return self._builder.follows_plan
+
     def add(self, sample: Sample) -> None:
         """Take in one sample. Raises ValueError for a scan of another number of beams than the robot's lidar has."""
         if isinstance(sample, Scan) and sample.ranges_m.shape != (self._beams,):

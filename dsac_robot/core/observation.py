@@ -75,6 +75,7 @@ class Term:
     unit: str
     shape: ShapeFunction
     build: TermFunction
+    plan: bool = False  # built from the plan: whoever uses the term follows one
 
 
 def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
@@ -129,8 +130,8 @@ def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: Observati
 TERMS: Mapping[str, Term] = {
     "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _scan_sectors),
     "goal_in_base": Term("m", lambda layout: (2,), _goal_in_base),
-    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors),
-    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead),
+    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors, plan=True),
+    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead, plan=True),
     "twist": Term("m/s, rad/s", lambda layout: (2,), _twist),
     "last_command": Term("m/s, rad/s", lambda layout: (2,), _last_command),
 }
@@ -156,6 +157,11 @@ class ObservationBuilder:
         self.robot = robot
         self.layout = layout
         self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
+
+    @property
+    def follows_plan(self) -> bool:
+        """True where a term is built from a plan: then a goal alone gives no observation."""
+        return any(TERMS[name].plan for name in self.layout.terms)
 
     def build(self, history: History, scan_stamp_ns: int) -> Observation:
         """The observation of the tick at ``scan_stamp_ns``: float32 arrays by term, raw SI.
