@@ -20,6 +20,7 @@ from dsac_robot.apps.figures import git_revision, report, status, write_json
 from dsac_robot.apps.parallel import run_all
 from dsac_robot.core.files import share_path
 from dsac_robot.core.params import ParameterError, as_dict
+from dsac_robot.core.robot import load_robot
 
 WORST_SHOWN = 10
 
@@ -87,16 +88,23 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
 
 
 def header_of(args: argparse.Namespace, first: Job) -> dict[str, Any]:
-    """What is measured: runs with another one may not be mixed with these."""
+    """What is measured: runs with another one may not be mixed with these. Raises ParameterError where the bundle is
+    refused or does not fit the robot, or there is no such peer."""
+    robot = load_robot(first.robot)
     if first.policy == LEARNED:
-        from dsac_robot.bundle.deployed import load_bundle
+        from dsac_robot.bundle.deployed import check_robot, load_bundle
+        from dsac_robot.bundle.errors import BundleError
 
-        bundle = load_bundle(first.bundle, allow_unsigned=first.allow_unsigned).digest
+        try:
+            loaded = load_bundle(first.bundle, allow_unsigned=first.allow_unsigned)
+            check_robot(loaded.card, robot)
+        except BundleError as error:  # now, in a sentence, and not in the first worker
+            raise ParameterError(str(error)) from error
+        bundle = loaded.digest
     else:
-        from dsac_robot.core.robot import load_robot
         from sim.peers import make_peer
 
-        make_peer(first.policy, load_robot(first.robot))  # an unknown name is an error now
+        make_peer(first.policy, robot)
         bundle = ""
     return {
         "policy": first.policy,

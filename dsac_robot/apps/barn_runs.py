@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from dsac_robot.core.files import load_yaml, share_path
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.params import build
 from dsac_robot.core.robot import load_robot
+from dsac_robot.core.values import Command, Sample
 
 if TYPE_CHECKING:
     from dsac_robot.apps.closed_loop import Drive, Policy
+    from dsac_robot.core.observation import Observation
     from sim.worlds import World
 
 SPEED_MPS = 2.0  # of the benchmark's optimal time
@@ -67,6 +70,46 @@ class Run:
     reasons: dict[str, int]
     fallback_s: float = 0.0
     touch_speed_mps: float = 0.0
+    tick_cpu_ms: float | None = None  # mean over the run's control ticks; None where it was not measured (--ros)
+
+
+class TimedPolicy:
+    """A policy and the CPU time of this thread that its ticks take: building what it looks at, and deciding."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._cpu_ns, self._ticks = 0, 0
+
+    @property
+    def observation(self) -> Observation | None:
+        """The policy's."""
+        return self._policy.observation
+
+    @property
+    def tick_cpu_ms(self) -> float | None:
+        """Mean over the ticks since the last reset; None before the first."""
+        return self._cpu_ns / self._ticks / 1e6 if self._ticks else None
+
+    def reset(self) -> None:
+        """A new run."""
+        self._cpu_ns, self._ticks = 0, 0
+        self._policy.reset()
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample."""
+        self._policy.add(sample)
+
+    def due(self, scan_stamp_ns: int) -> bool:
+        """Whether a scan of this stamp is a tick."""
+        return self._policy.due(scan_stamp_ns)
+
+    def tick(self, scan_stamp_ns: int) -> Command:
+        """The policy's command. Ticks that raise MissingSampleError are not counted."""
+        started_ns = time.thread_time_ns()
+        command = self._policy.tick(scan_stamp_ns)
+        self._cpu_ns += time.thread_time_ns() - started_ns
+        self._ticks += 1
+        return command
 
 
 def guard_params(profile: str) -> GuardParams:
@@ -89,7 +132,7 @@ def work(jobs: Iterator[Job]) -> Iterator[Run]:
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, load_bundle
     from sim.worlds import read_barn_world
 
-    policy: Policy | None = None
+    policy: TimedPolicy | None = None
     monitor = None
     for job in jobs:
         if policy is None:
@@ -97,17 +140,17 @@ def work(jobs: Iterator[Job]) -> Iterator[Run]:
             guard = None if job.guard == "off" else guard_params(job.guard)
             if job.policy == LEARNED:
                 bundle = load_bundle(job.bundle, allow_unsigned=job.allow_unsigned)
-                policy = DeployedPolicy(bundle, robot)
+                policy = TimedPolicy(DeployedPolicy(bundle, robot))
                 monitor = DeployedMonitor(bundle, robot) if job.monitor and bundle.card.monitor else None
             else:
                 from sim.peers import make_peer
 
-                policy = make_peer(job.policy, robot)
+                policy = TimedPolicy(make_peer(job.policy, robot))
         world = read_barn_world(Path(job.folder), job.world)
         jitter = (JITTER_M, JITTER_RAD) if job.trial else (0.0, 0.0)
         loop = LoopParams(TIME_LIMIT_S, GOAL_TOLERANCE_M, *jitter)
         done = drive(robot, world, job.seed, policy, monitor, guard, loop)
-        result = run_of(job, world, done)
+        result = replace(run_of(job, world, done), tick_cpu_ms=policy.tick_cpu_ms)
         if job.pictures and result.outcome != "success":
             from dsac_robot.apps.barn_picture import write_picture
 
@@ -143,7 +186,9 @@ def figures_of(runs: Sequence[Run]) -> list[Figure]:
     """The benchmark's figures (DESIGN section 12)."""
     outcomes = [run.outcome for run in runs]
     times = [run.time_over_ot for run in runs if run.outcome == "success"]
+    cpu_ms = [run.tick_cpu_ms for run in runs if run.tick_cpu_ms is not None]
     count = len(runs)
+    cpu = [Figure("tick_cpu_ms_median", float(np.median(cpu_ms)), "ms")] if cpu_ms else []
     return [
         Figure("score_mean", float(np.mean([run.score for run in runs])), "", TARGET_SCORE, BEST_PUBLISHED),
         Figure("success_rate", outcomes.count("success") / count, "", TARGET_SUCCESS, 0.88),
@@ -152,4 +197,5 @@ def figures_of(runs: Sequence[Run]) -> list[Figure]:
         Figure("time_over_ot_mean", float(np.mean(times)) if times else float("nan")),
         Figure("runs", count),
         Figure("caused_contacts", sum(run.caused for run in runs), "", 0.0, None, at_least=False),
+        *cpu,
     ]

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "export_cmd": {"export": "make a signed bundle of a training run"},
     "bundle_cmd": {"bundle": "verify, show or sign a bundle", "keys": "make signing keys"},
     "barn_cmd": {"barn": "drive the BARN worlds and score the runs"},
+    "peers_cmd": {"peers": "the BARN benchmark for the policy and its classical peers, in one table"},
     "eval_cmd": {"eval": "drive a bundle on a family of robots that differ from their description"},
     "bag_cmd": {"bag": "look at, recover or replay a recorded bag"},
     "identify_cmd": {"identify": "fit the robot file's parameters to a recorded drive"},

@@ -17,6 +17,7 @@ from sim.peers.rolling_map import CELL_M, DistanceMap
 COARSE = 2  # the way is planned on every second cell
 STEP_M = COARSE * CELL_M
 SWEEPS_MAX = 40
+CONVERGED_M = 1e-3  # of cost
 DIAGONAL = np.sqrt(2.0)
 NEIGHBOURS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
@@ -92,38 +93,53 @@ def plan(
 
 
 def _sweep(price: Floats, seeds: Floats) -> Floats:
-    """Least cost of an 8-connected path to a seed: row after row, up and down, until nothing changes.
+    """Least cost of an 8-connected path to a seed: row after row, forwards and backwards, until no step is a gain.
 
     Entering and leaving a cell cost half its price each. Within a row a path is a difference of running sums, so that
     the whole row is done at once. # (I, J) both
     """
-    costs = seeds.copy()
+    rows, columns = price.shape
+    padded = np.full((rows, columns + 2), np.inf)
+    costs = padded[:, 1:-1]
+    costs[:] = seeds
+    sides = np.lib.stride_tricks.sliding_window_view(padded, columns, axis=1)  # (I, 3, J): before, at and after a cell
+    prices = np.lib.stride_tricks.sliding_window_view(np.pad(price, ((0, 0), (1, 1))), columns, axis=1)
+    half = 0.5 * np.array([[DIAGONAL], [1.0], [DIAGONAL]])
+    down = half * (price[1:, None] + prices[:-1])  # (I - 1, 3, J) from row i to i + 1
+    up = half * (price[:-1, None] + prices[1:])
     running = np.zeros_like(price)
     np.cumsum(0.5 * (price[:, 1:] + price[:, :-1]), axis=1, out=running[:, 1:])
-    straight = 0.5 * (price[1:] + price[:-1])
-    rising = DIAGONAL * 0.5 * (price[1:, 1:] + price[:-1, :-1])  # (i, j) to (i + 1, j + 1)
-    falling = DIAGONAL * 0.5 * (price[1:, :-1] + price[:-1, 1:])  # (i, j + 1) to (i + 1, j)
-    rows = len(costs)
+    line = list(zip(costs, running, strict=True))
+    forwards = list(zip(line[1:], sides[:-1], down, strict=True))
+    backwards = list(zip(line[:-1], sides[1:], up, strict=True))[::-1]
+    row, across = np.empty(columns), np.empty((3, columns))
 
-    def along(row: Floats, sums: Floats) -> None:
-        np.minimum(row, np.minimum.accumulate(row - sums) + sums, out=row)
-        np.minimum(row, np.minimum.accumulate((row + sums)[::-1])[::-1] - sums, out=row)
+    def along(costs: Floats, sums: Floats) -> None:
+        np.subtract(costs, sums, out=row)
+        np.minimum.accumulate(row, out=row)
+        np.add(row, sums, out=row)
+        np.minimum(costs, row, out=costs)
+        np.add(costs, sums, out=row)
+        np.minimum.accumulate(row[::-1], out=row[::-1])
+        np.subtract(row, sums, out=row)
+        np.minimum(costs, row, out=costs)
+
+    def sweep(first: tuple[Floats, Floats], steps: list[tuple[tuple[Floats, Floats], Floats, Floats]]) -> None:
+        along(*first)
+        for (mine, sums), beside, lengths in steps:
+            np.add(beside, lengths, out=across)
+            for one in across:
+                np.minimum(mine, one, out=mine)
+            along(mine, sums)
+
+    def gains(part: Floats, beside: Floats, lengths: Floats) -> bool:
+        return bool(np.any((beside + lengths).min(axis=1) < part - CONVERGED_M))
 
     for _ in range(SWEEPS_MAX):
-        before = costs.copy()
-        along(costs[0], running[0])
-        for i in range(rows - 1):
-            last, row = costs[i], costs[i + 1]
-            np.minimum(row, last + straight[i], out=row)
-            np.minimum(row[1:], last[:-1] + rising[i], out=row[1:])
-            np.minimum(row[:-1], last[1:] + falling[i], out=row[:-1])
-            along(row, running[i + 1])
-        for i in range(rows - 2, -1, -1):
-            last, row = costs[i + 1], costs[i]
-            np.minimum(row, last + straight[i], out=row)
-            np.minimum(row[:-1], last[1:] + rising[i], out=row[:-1])
-            np.minimum(row[1:], last[:-1] + falling[i], out=row[1:])
-            along(row, running[i])
-        if np.allclose(costs, before, rtol=0.0, atol=1e-6):
-            return costs
-    return costs
+        sweep(line[-1], backwards)
+        if not gains(costs[1:], sides[:-1], down):
+            break
+        sweep(line[0], forwards)
+        if not gains(costs[:-1], sides[1:], up):
+            break
+    return np.ascontiguousarray(costs)

@@ -39,6 +39,7 @@ class PeerParams:
     """What all peers share. The defaults were chosen on clutter from this project's generator, not on BARN's worlds."""
 
     control_period_s: float = param(0.1, unit="s", low=0.025, high=1.0, help="as the shipped policy's")
+    planner_period_s: float = param(0.2, unit="s", low=0.025, high=5.0, help="the cost to go is planned anew so often")
     stuck_s: float = param(2.0, unit="s", low=0.5, high=60.0, help="no progress for so long starts a recovery")
     stuck_m: float = param(0.15, unit="m", low=0.01, high=2.0, help="less motion than this is no progress")
     recovery_s: float = param(1.2, unit="s", low=0.1, high=10.0, help="a recovery lasts so long")
@@ -60,8 +61,11 @@ class Peer:
         inflation: InflationParams = InflationParams(),
     ) -> None:
         self._body, self._planner, self._params, self._inflation = Body.of(robot), planner, params, inflation
-        self._delay_s = INFERENCE_S + robot.actuation.action_delay_s + robot.actuation.response_delay_s
-        self._spacing_ns = ns(params.control_period_s - 0.5 / robot.lidar.rate_hz)
+        acts = robot.actuation
+        self._delay_s = INFERENCE_S + acts.action_delay_s + acts.response_delay_s + acts.motor_time_constant_s
+        half_scan_s = 0.5 / robot.lidar.rate_hz
+        self._spacing_ns = ns(params.control_period_s - half_scan_s)
+        self._planning_ns = ns(params.planner_period_s - half_scan_s)
         self.reset()
 
     def reset(self) -> None:
@@ -71,6 +75,7 @@ class Peer:
         self._last_tick_ns: int | None = None
         self._progress: tuple[int, float, float] | None = None  # since when, and where
         self._recovery: tuple[int, float, float] | None = None  # until when, speed, yaw rate
+        self._way: tuple[int, CostToGo] | None = None  # planned when
         self._planner.reset()
 
     def add(self, sample: Sample) -> None:
@@ -102,10 +107,12 @@ class Peer:
         at_scan = move_along_arc(odom.x_m, odom.y_m, odom.yaw_rad, odom.speed_mps * old_s, odom.yaw_rate_radps * old_s)
         self._map.update(scan, at_scan)
         distance, low = self._map.distances(), self._map.low_m
-        way: CostToGo = plan(distance, low, (goal.x_m, goal.y_m), self._body.inscribed_m, self._inflation)
+        if self._way is None or stamp_ns >= self._way[0] + self._planning_ns:
+            goal_m = (goal.x_m, goal.y_m)
+            self._way = (stamp_ns, plan(distance, low, goal_m, self._body.inscribed_m, self._inflation))
         acts = move_along_arc(*at_scan, sent.speed_mps * self._delay_s, sent.yaw_rate_radps * self._delay_s)
         return Situation(
-            acts, sent.speed_mps, sent.yaw_rate_radps, (goal.x_m, goal.y_m), distance, low, way, self._body
+            acts, sent.speed_mps, sent.yaw_rate_radps, (goal.x_m, goal.y_m), distance, low, self._way[1], self._body
         )
 
     def _recover(self, now_ns: int, now: Situation) -> tuple[float, float] | None:
@@ -130,4 +137,4 @@ class Peer:
 
     def _is_free(self, now: Situation, speed: float, yaw_rate: float) -> bool:
         poses = arcs(now.pose, np.array([speed]), np.array([yaw_rate]), RECOVERY_TIMES_S)
-        return bool(now.clearance_m(poses).min() > now.margin_m(self._params.recovery_margin_m))
+        return bool(now.clearance_m(poses).min() > now.margin_m(self._params.recovery_margin_m, 0.0, np.array(speed)))

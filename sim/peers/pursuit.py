@@ -27,6 +27,7 @@ class PursuitParams:
     speed_m: float = param(0.35, unit="m", low=0.01, high=0.6, help="below this clearance speed falls in proportion")
     speed_mps_min: float = param(0.3, unit="m/s", low=0.01, high=2.0, help="but not below")
     margin_m: float = param(0.02, unit="m", low=0.0, high=0.5, help="clearance that must be left until at rest")
+    margin_growth_s: float = param(0.03, unit="s", low=0.0, high=0.5, help="and so much more per m/s")
     steps: int = param(10, unit="", low=2, high=100, help="poses that are checked on the way")
 
 
@@ -70,13 +71,13 @@ class Pursuit:
     def _free_speed(self, now: Situation, speed: float, curvature: float, rate: float) -> tuple[float, float]:
         """The highest part of the speed from which the robot can stop on this arc before it meets something."""
         params, brake = self._params, now.body.robot.limits.brake_mps2
-        margin = now.margin_m(params.margin_m)
         parts = np.arange(1, params.steps + 1) / params.steps
         for part in (1.0, 0.75, 0.5, 0.3, 0.15):
             tried = speed * part
             until_s = 0.3 + tried / (2.0 * brake)
             turning = rate if speed == 0.0 else tried * curvature
             poses = arcs(now.pose, np.array([tried]), np.array([turning]), parts * until_s)
+            margin = now.margin_m(params.margin_m, params.margin_growth_s, np.array(tried))
             if float(now.clearance_m(poses).min()) > margin:
                 return tried, turning
         return 0.0, 0.0

@@ -88,10 +88,10 @@ class RollingMap:
         index = np.arange(size)
         before = np.maximum.accumulate(np.where(self.occupied, index, -far), axis=1)
         after = np.minimum.accumulate(np.where(self.occupied, index, far)[:, ::-1], axis=1)[:, ::-1]
-        in_row = np.minimum(np.minimum(index - before, after - index), REACH_CELLS).astype(np.float32) ** 2
+        in_row = np.minimum(np.minimum(index - before, after - index), REACH_CELLS).astype(np.int16) ** 2
         squared = in_row.copy()
         for offset in range(1, REACH_CELLS):
-            add = np.float32(offset * offset)
+            add = np.int16(offset * offset)
             np.minimum(squared[offset:], in_row[:-offset] + add, out=squared[offset:])
             np.minimum(squared[:-offset], in_row[offset:] + add, out=squared[:-offset])
-        return np.sqrt(squared, dtype=np.float32) * np.float32(CELL_M)
+        return (CELL_M * np.sqrt(np.arange(REACH_CELLS**2 + 1))).astype(np.float32)[squared]

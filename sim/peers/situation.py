@@ -11,10 +11,11 @@ from dsac_robot.core.guard_geometry import Outline, Pose
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Floats
 from sim.peers.cost_to_go import CostToGo
-from sim.peers.rolling_map import CELL_M, REACH_CELLS, DistanceMap
+from sim.peers.rolling_map import CELL_M, DistanceMap
 
 OUTLINE_SPACING_M = 0.12  # BARN's cylinders are 0.15 m thick
-OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may move if it comes no nearer than so
+OUT_OF_MARGIN_M = 0.005  # a robot inside its margin may creep if it comes no nearer than so
+CREEP_MPS = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +51,23 @@ class Situation:
 
         # (..., 3): x, y, yaw -> (...)
         """
+        # in cells, and in single precision to be fast
+        poses = ((poses - (*self.low_m, 0.0)) * (1 / CELL_M, 1 / CELL_M, 1.0)).astype(np.float32)
+        x, y = (self.body.outline_m.T / CELL_M).astype(np.float32)
         cos, sin = np.cos(poses[..., 2:]), np.sin(poses[..., 2:])
-        outline = self.body.outline_m
-        x = (poses[..., :1] + cos * outline[:, 0] - sin * outline[:, 1] - self.low_m[0]) / CELL_M
-        y = (poses[..., 1:2] + sin * outline[:, 0] + cos * outline[:, 1] - self.low_m[1]) / CELL_M
-        i, j = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
-        last = len(self.distance_m) - 1
-        inside = (i >= 0) & (i <= last) & (j >= 0) & (j <= last)
-        found = self.distance_m[np.clip(i, 0, last), np.clip(j, 0, last)]
-        return np.asarray(np.where(inside, found, REACH_CELLS * CELL_M).min(axis=-1), dtype=np.float64)
+        i = np.rint(poses[..., :1] + cos * x - sin * y).astype(np.int32)
+        j = np.rint(poses[..., 1:2] + sin * x + cos * y).astype(np.int32)
+        last = len(self.distance_m) - 1  # beyond the border as at it
+        found = self.distance_m[np.minimum(np.maximum(i, 0), last), np.minimum(np.maximum(j, 0), last)]
+        return np.asarray(found.min(axis=-1), dtype=np.float64)
 
-    def margin_m(self, wanted_m: float) -> float:
-        """``wanted_m``, or less where the robot is inside it already and has to get out."""
-        here = float(self.clearance_m(np.array(self.pose)))
-        return max(0.0, min(wanted_m, here - OUT_OF_MARGIN_M))
+    def margin_m(self, wanted_m: float, growth_s: float, speeds_mps: Floats) -> Floats:
+        """Clearance to keep at each speed: ``wanted_m`` and so much more the faster; less for a robot that is inside
+        it already and creeps out. # (...) -> (...)"""
+        speeds = np.abs(speeds_mps)
+        creeping = max(0.0, float(self.clearance_m(np.array(self.pose))) - OUT_OF_MARGIN_M)
+        wanted = wanted_m + growth_s * speeds
+        return np.asarray(np.where(speeds <= CREEP_MPS, np.minimum(wanted, creeping), wanted))
 
 
 def arcs(pose: Pose, speeds_mps: Floats, yaw_rates_radps: Floats, times_s: Floats) -> Floats:
@@ -73,3 +77,10 @@ def arcs(pose: Pose, speeds_mps: Floats, yaw_rates_radps: Floats, times_s: Float
     chord = distance * np.sinc(half / math.pi)
     heading = pose[2] + half
     return np.stack([pose[0] + chord * np.cos(heading), pose[1] + chord * np.sin(heading), heading + half], axis=-1)
+
+
+def ahead(poses: Floats, distance_m: float) -> Floats:
+    """The point so far in front of each pose: what is scored there rewards turning towards the way, as
+    dwa_local_planner's forward_point_distance does. # (..., 3) -> (..., 2)"""
+    x, y, yaw = np.moveaxis(poses, -1, 0)
+    return np.stack([x + distance_m * np.cos(yaw), y + distance_m * np.sin(yaw)], axis=-1)

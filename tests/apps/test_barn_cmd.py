@@ -78,6 +78,9 @@ BAD = [
     (["--trials", "0"], "--trials 0"),
     (["--ros", "--guard", "off"], "--ros"),
     (["--ros", "--policy", "dwa"], "--ros"),
+    (["--policy", "teb"], "'teb'"),
+    (["--robot", "burger"], "does not fit robot 'burger'"),
+    (["no_such_bundle"], "no_such_bundle"),
 ]
 
 
