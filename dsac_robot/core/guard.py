@@ -52,6 +52,10 @@ class Halt:
     fault: Fault
     until_ns: int
 
+    def lasts(self, now_ns: int, params: GuardParams) -> bool:
+        """Whether it is too early to leave it. (A clock that went back ends it.)"""
+        return self.until_ns - ns(params.min_dwell_s) <= now_ns < self.until_ns
+
 
 @dataclass(frozen=True, eq=False)
 class GuardState:
@@ -161,7 +165,7 @@ def _decided(
     if fault is not None:
         halt = Halt(fault, inp.now_ns + ns(params.min_dwell_s))  # a fault that comes and goes is one stop
         return halt, idle, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
-    if halt is not None and halt.until_ns - ns(params.min_dwell_s) <= inp.now_ns < halt.until_ns:
+    if halt is not None and (now.last != (0.0, 0.0) or halt.lasts(inp.now_ns, params)):  # down to zero, always
         return halt, idle, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
     asked = teleop or (now.pairing.judged if params.require_verdict else inp.command)
     view = now.sensed.view

@@ -74,7 +74,11 @@ class GuardParams:
     )
     docking_speed_mps: float = param(0.1, unit="m/s", low=0.02, high=0.5, help="speed limit while docking")
     min_dwell_s: float = param(
-        0.3, unit="s", low=0.0, high=5.0, help="a stop lasts so long after its fault was seen last"
+        0.3,
+        unit="s",
+        low=0.0,
+        high=5.0,
+        help="a stop lasts so long after its fault was seen last, and until zero is sent",
     )
     clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
     start_speed_mps: float = param(

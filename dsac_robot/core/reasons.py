@@ -99,7 +99,10 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.SCAN_FROM_FUTURE: ("a scan's stamp is ahead of the clock", "stops"),
     Reason.SCAN_ALL_INVALID: ("no beam of the scan is valid", "stops"),
     Reason.SCAN_BLANK: ("no beam of the scan has a return (`blank_is_fault`)", "stops"),
-    Reason.SCAN_FROZEN: ("the very same ranges for `frozen_s` while the robot moves", "stops"),
+    Reason.SCAN_FROZEN: (
+        "the very same ranges for `frozen_s` while the robot moves, or for `frozen_far_m` of its way",
+        "stops",
+    ),
     Reason.SCAN_WRONG_COUNT: ("another number of beams than the robot file says", "stops"),
     Reason.SCAN_WRONG_FRAME: ("the scan is in another frame than the lidar's", "stops"),
     Reason.SCAN_WRONG_GEOMETRY: ("the scan's angles are not the lidar's", "stops"),
@@ -111,7 +114,8 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.ODOM_JUMP: ("the robot cannot have moved as odometry says", "stops"),
     Reason.ODOM_WRONG_FRAME: ("odometry is in other frames than declared", "stops"),
     Reason.ODOM_FROZEN: (
-        "the very same odometry for `frozen_s` while the robot is told to drive: it is frozen, or the wheels are",
+        "the very same odometry for `frozen_s`, or `frozen_far_m` at its speed, while the robot is told to drive: "
+        "it is frozen, or the wheels are",
         "stops until odometry changes or `~/reset`",
     ),
     Reason.OOD_CAUTION: ("the monitor's score is above its caution threshold", "at most `caution_speed_mps`"),

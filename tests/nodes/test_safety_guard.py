@@ -192,6 +192,21 @@ def test_the_operators_stop_latches_until_reset(rig: Rig) -> None:
     assert rig.world.twist[0] > 0.5
 
 
+def test_docking_is_asked_for_by_a_service_slows_the_robot_and_is_not_prolonged(rig: Rig) -> None:
+    rig.drive(0.6)
+    assert call(rig, SetBool, "safety_guard/dock", SetBool.Request(data=True)).success
+    again = call(rig, SetBool, "safety_guard/dock", SetBool.Request(data=True))
+    assert not again.success and "under way" in again.message
+    rig.drive(0.8)
+    assert 0.0 < rig.world.twist[0] < 0.12
+    assert call(rig, SetBool, "safety_guard/dock", SetBool.Request(data=False)).success
+    rig.drive(0.8)
+    assert rig.world.twist[0] > 0.5
+    call(rig, Trigger, "safety_guard/stop", Trigger.Request())
+    refused = call(rig, SetBool, "safety_guard/dock", SetBool.Request(data=True))
+    assert (refused.success, refused.message) == (False, "EMERGENCY OPERATOR_STOP")
+
+
 def test_disabled_it_stops_and_enabled_it_drives_again(rig: Rig) -> None:
     rig.drive(0.3)
     assert call(rig, SetBool, "safety_guard/enable", SetBool.Request(data=False)).message == "STOP NOT_ENABLED"
