@@ -160,14 +160,18 @@ class DeployedPolicy(_Deployed):
         outside the limits by more than rounding, is returned as it is: the guard stops for it and says so.
         """
         observation = self._builder.build(self._history, scan_stamp_ns)
-        speed, yaw_rate = self._runtime.run(observation)
+        speed, yaw_rate = self._runtime.run(observation).tolist()
         self._observation, self._last_tick_ns = observation, scan_stamp_ns
         action = self.card.action
         return Command(
             scan_stamp_ns,
-            _unrounded(float(speed), action.low[0], action.high[0]),
-            _unrounded(float(yaw_rate), action.low[1], action.high[1]),
+            _unrounded(speed, action.low[0], action.high[0]),
+            _unrounded(yaw_rate, action.low[1], action.high[1]),
         )
+
+    def run_bound(self) -> None:
+        """Run the network alone, once more on the last observation (for benchmarks)."""
+        self._runtime.run_bound()
 
     def reset(self) -> None:
         """Forget all samples and ticks (a clock that jumped, a new episode)."""
@@ -245,5 +249,7 @@ class DeployedMonitor(_Deployed):
 
 def _unrounded(value: float, low: float, high: float) -> float:
     """``value`` inside its limits where only float32's rounding put it outside."""
+    if low <= value <= high:
+        return value
     inside = min(max(value, low), high)
     return inside if math.isfinite(value) and abs(value - inside) <= ROUNDING * (high - low) else value

@@ -2,7 +2,8 @@
 
 Providers are tried in the order TensorRT, CUDA, CPU, as far as this onnxruntime has them. Each is warmed up and timed
 when the runtime is made; the fastest that agrees with the CPU is used. For a small network at batch 1 that is usually
-the CPU itself.
+the CPU itself. A provider that fails later, in the loop, is left for the CPU in the same tick. Both are said in the
+report.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from dsac_robot.bundle.engine_cache import engine_folder, gpu_name, tensorrt_version
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.onnx_check import check_model
 from dsac_robot.core.values import Floats32
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-CPU = "CPUExecutionProvider"
+TENSORRT, CUDA, CPU = PROVIDERS
 WARM_UP_RUNS = 20
 TIMED_RUNS = 200
 AGREEMENT = 1e-3  # largest difference from the CPU's output, relative to 1 + its magnitude
@@ -53,6 +56,11 @@ class RuntimeReport:
     onnxruntime_version: str
     provider: str
     timings: tuple[ProviderTiming, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One sentence for each provider that is there and was not to be used."""
+        return tuple(f"{self.model}: {t.provider} {t.problem}" for t in self.timings if t.problem)
 
     def __str__(self) -> str:
         each = "; ".join(
@@ -90,6 +98,7 @@ class Runtime:
         check_model(model, what)
         self._what = what
         self._inputs = {spec.name: np.zeros((1, *spec.shape), np.float32) for spec in inputs}
+        self._rows = [(name, buffer[0]) for name, buffer in self._inputs.items()]
         self._output = np.zeros((1, *output.shape), np.float32)
         self._output_name = output.name
         available = onnxruntime.get_available_providers()
@@ -113,6 +122,7 @@ class Runtime:
         except ValueError as error:
             raise BundleError(f"{what}: no provider runs it: {error}") from error
         self._session, self._binding = bindings[provider]
+        self._cpu = (reference, bindings[CPU][1] if CPU in bindings else self._bind(reference))
         digest = hashlib.sha256(model).hexdigest()
         self.report = RuntimeReport(what, digest, str(onnxruntime.__version__), provider, tuple(timings))
 
@@ -121,17 +131,38 @@ class Runtime:
 
         Raises ValueError naming an input that is missing, unknown or of another shape or type.
         """
-        if values.keys() != self._inputs.keys():
+        for name, row in self._rows:
+            value = values.get(name)
+            if value is None:
+                raise ValueError(f"{self._what}: inputs are {', '.join(self._inputs)}; got {', '.join(values)}")
+            if value.shape != row.shape or value.dtype != np.float32:
+                raise ValueError(f"{self._what}: {name} must be float32 {row.shape}, got {value.dtype} {value.shape}")
+            row[...] = value
+        if len(values) != len(self._rows):
             raise ValueError(f"{self._what}: inputs are {', '.join(self._inputs)}; got {', '.join(values)}")
-        for name, buffer in self._inputs.items():
-            value = values[name]
-            if value.shape != buffer.shape[1:] or value.dtype != np.float32:
-                raise ValueError(
-                    f"{self._what}: {name} must be float32 {buffer.shape[1:]}, got {value.dtype} {value.shape}"
-                )
-            buffer[0] = value
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except _errors() as error:
+            self._leave_provider(error)
+        result: Floats32 = self._output[0].copy()
+        return result
+
+    def run_bound(self) -> None:
+        """Run once more on what the buffers hold, and nothing else: what benchmarks hold ``run`` against."""
         self._session.run_with_iobinding(self._binding)
-        return np.array(self._output[0])
+
+    def _leave_provider(self, error: Exception) -> None:
+        """Run on the CPU instead, now and from now on. Raises ``error`` where it was the CPU that failed."""
+        if self.report.provider == CPU:
+            raise error
+        problem = f"failed in the loop: {_first_line(error)}"
+        timings = [
+            replace(timing, problem=problem) if timing.provider == self.report.provider else timing
+            for timing in self.report.timings
+        ]
+        self._session, self._binding = self._cpu
+        self.report = replace(self.report, provider=CPU, timings=tuple(timings))
+        self._session.run_with_iobinding(self._binding)
 
     def _try_all(
         self, model: bytes, chain: Sequence[str], reference: Any
@@ -183,10 +214,12 @@ def _session(model: bytes, provider: str) -> tuple[Any, str]:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what goes wrong is raised; nothing is printed beside it
+    options.add_free_dimension_override_by_name("batch", 1)  # TensorRT and CUDA want to know all shapes
     try:
-        session = onnxruntime.InferenceSession(
-            model, options, providers=[provider] if provider == CPU else [provider, CPU], enable_fallback=0
-        )
+        chain = [CPU] if provider == CPU else [(provider, provider_options(provider, model)), CPU]
+        session = onnxruntime.InferenceSession(model, options, providers=chain, enable_fallback=0)
+    except BundleError as error:
+        return None, str(error)
     except _errors() as error:
         return None, _first_line(error)
     if session.get_providers()[0] != provider:
@@ -194,6 +227,24 @@ def _session(model: bytes, provider: str) -> tuple[Any, str]:
     return session, ""
 
 
+def provider_options(provider: str, model: bytes) -> dict[str, str]:
+    """What a provider is told. TensorRT keeps its engine in the cache, by model, GPU and version of TensorRT.
+
+    Raises BundleError where the cache cannot be written, or others may write it.
+    """
+    if provider != TENSORRT:
+        return {}
+    gpu, version = gpu_name() or "unknown", tensorrt_version() or "unknown"
+    folder = engine_folder(hashlib.sha256(model).hexdigest(), gpu, version)
+    return {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+@lru_cache(maxsize=1)
 def _errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises. Its own classes derive from Exception alone, one for each status code."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state

@@ -80,15 +80,41 @@ class Term:
 def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
     period_ns = round(layout.control_period_s * NS)
-    frames = (history.newest(Scan, stamp_ns - k * period_ns) for k in range(layout.frames))
-    return np.stack([_pooled(scan, robot.lidar, layout.sectors) for scan in frames])
+    stacked = np.empty((layout.frames, layout.sectors), np.float32)
+    for k in range(layout.frames):
+        stacked[k] = _pooled(history.newest(Scan, stamp_ns - k * period_ns), robot.lidar, layout.sectors)
+    return stacked
 
 
-@lru_cache(maxsize=64)  # each scan serves several ticks
+# Each scan serves several ticks. By identity, because hashing a lidar's description takes longer than all the rest.
+_POOLED: dict[int, tuple[Scan, Lidar, int, Floats32]] = {}
+_POOLED_MAX = 64
+
+
 def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
-    """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
+    """``pool`` of a scan, kept for the next ticks. # (sectors,)"""
+    kept = _POOLED.get(id(scan))
+    if kept is not None and kept[0] is scan and kept[1] is lidar and kept[2] == sectors:
+        return kept[3]
+    pooled = pool(scan, lidar, sectors)
+    while len(_POOLED) >= _POOLED_MAX:
+        _POOLED.pop(next(iter(_POOLED)), None)
+    _POOLED[id(scan)] = (scan, lidar, sectors, pooled)
+    return pooled
+
+
+def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
+    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied. # (sectors,)
+
+    Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN, that is
+    the range up to the greatest; the comparison below is false for NaN.
+    """
+    first = _first_beams(lidar.beams, sectors)
+    nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
+    if float(nearest.min()) >= lidar.range_min_m > 0.0:
+        return np.minimum(nearest, np.float32(lidar.range_max_m))
     free, valid = free_of(scan, lidar)
-    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), _first_beams(lidar.beams, sectors))
+    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
