@@ -1,5 +1,5 @@
-"""``dsac-robot bench runtime``: what a tick of the policy costs beside the bare network, whether a million of them leak,
-and whether the loader of bundles can be fooled (``bundle_fuzz``)."""
+"""``dsac-robot bench runtime``: what a tick of the policy costs beside the bare network, whether a million of them
+leak, and whether the loader of bundles can be fooled (``bundle_fuzz``)."""
 
 from __future__ import annotations
 
@@ -144,9 +144,9 @@ def latencies(policy: DeployedPolicy, samples: Iterator[tuple[Scan, Odom]], coun
     bare, infer, whole = times_ns.T / 1000.0
     blocks = [np.median(part, axis=0) for part in np.array_split(times_ns, max(1, count // 500))]
     ratio = float(np.median([block[1] / block[0] for block in blocks]))
-    return Latencies(
-        *(float(np.percentile(values, q)) for values in (bare, infer) for q in (50, 99)), ratio, float(np.median(whole))
-    )
+    bare_p50, bare_p99 = (float(value) for value in np.percentile(bare, (50, 99)))
+    infer_p50, infer_p99 = (float(value) for value in np.percentile(infer, (50, 99)))
+    return Latencies(bare_p50, bare_p99, infer_p50, infer_p99, ratio, float(np.median(whole)))
 
 
 def memory_growth_mb(policy: DeployedPolicy, samples: Iterator[tuple[Scan, Odom]], calls: int) -> float:

@@ -2,8 +2,8 @@
 
 Two kinds of cases. *Altered*: a file of a signed bundle is changed, cut, doubled, exchanged or removed; each must be
 refused. *Signed again*: card, MANIFEST or a model is mutated and the whole is signed with the trusted key, so that what
-lies behind the signature is reached: it is refused, or it is a bundle that loads and runs. Either way the only exception
-is BundleError.
+lies behind the signature is reached: it is refused, or it is a bundle that loads and runs. Either way the only
+exception is BundleError.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _case(folder: Path, trusted: Any, unchanged: bool, deep: bool, result: FuzzR
         check_contents(load_bundle(folder, trusted))
     except BundleError:
         result.refused += 1
-    except Exception as error:  # whatever else comes out is what a fuzz looks for
+    except Exception as error:  # noqa: BLE001 - whatever else comes out is what a fuzz looks for
         result.crashes += 1
         result.first_problem = result.first_problem or f"case {number}: {type(error).__name__}: {error}"
     else:

@@ -64,7 +64,7 @@ def layout_for(task: str, robot: Robot) -> ObservationLayout:
     return replace(layout, control_period_s=round(0.02 * periods, 2))
 
 
-TermFunction = Callable[[History, int, Robot, ObservationLayout], Floats32]
+TermFunction = Callable[[History, int, Robot, ObservationLayout, Floats32], None]  # writes into the last
 ShapeFunction = Callable[[ObservationLayout], tuple[int, ...]]
 
 
@@ -77,13 +77,11 @@ class Term:
     build: TermFunction
 
 
-def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
     period_ns = round(layout.control_period_s * NS)
-    stacked = np.empty((layout.frames, layout.sectors), np.float32)
     for k in range(layout.frames):
-        stacked[k] = _pooled(history.newest(Scan, stamp_ns - k * period_ns), robot.lidar, layout.sectors)
-    return stacked
+        out[k] = _pooled(history.newest(Scan, stamp_ns - k * period_ns), robot.lidar, layout.sectors)
 
 
 # Each scan serves several ticks. By identity, because hashing a lidar's description takes longer than all the rest.
@@ -124,32 +122,32 @@ def _first_beams(beams: int, sectors: int) -> npt.NDArray[np.intp]:
     return np.linspace(0, beams, sectors, endpoint=False).astype(np.intp)
 
 
-def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     goal, odom = history.newest(Goal, stamp_ns), history.newest(Odom, stamp_ns)
-    return np.array(to_base(odom, goal.x_m, goal.y_m), np.float32)
+    out[0], out[1] = to_base(odom, goal.x_m, goal.y_m)
 
 
-def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     odom = history.newest(Odom, stamp_ns)
-    return np.array([odom.speed_mps, odom.yaw_rate_radps], np.float32)
+    out[0], out[1] = odom.speed_mps, odom.yaw_rate_radps
 
 
-def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     command = history.newest(Command, stamp_ns)
-    return np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
+    out[0], out[1] = command.speed_mps, command.yaw_rate_radps
 
 
-def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Lateral, heading and speed error with respect to the plan. # (3,)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
     errors = path_errors(odom, plan)
-    return np.array([errors.lateral_m, errors.heading_rad, errors.speed_mps], np.float32)
+    out[:] = errors.lateral_m, errors.heading_rad, errors.speed_mps
 
 
-def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Points of the plan at ``PATH_AHEAD_S`` times its speed ahead of the robot, base frame. # (6, 2)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
-    return points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps).astype(np.float32)
+    out[:] = points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps)
 
 
 TERMS: Mapping[str, Term] = {
@@ -188,7 +186,17 @@ class ObservationBuilder:
 
         Raises MissingSampleError while a sample that a term needs is not there.
         """
-        return {name: TERMS[name].build(history, scan_stamp_ns, self.robot, self.layout) for name in self.layout.terms}
+        observation = {spec.name: np.empty(spec.shape, np.float32) for spec in self.specs}
+        self.fill(history, scan_stamp_ns, observation)
+        return observation
+
+    def fill(self, history: History, scan_stamp_ns: int, out: Observation) -> None:
+        """``build`` into arrays that are there already, such as the buffers of a runtime.
+
+        Where MissingSampleError is raised, some of them may have been written to.
+        """
+        for name in self.layout.terms:
+            TERMS[name].build(history, scan_stamp_ns, self.robot, self.layout, out[name])
 
 
 def flatten(observation: Observation) -> Floats32:
