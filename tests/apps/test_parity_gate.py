@@ -42,7 +42,7 @@ def test_an_episode_that_torch_itself_ends_in_two_ways_is_left_out_and_counted()
 
 
 @pytest.mark.parametrize(
-    ("total", "cost", "named"), [(14.5, 1.0, "return"), (16.0, 2.5, "cost"), (float("nan"), 1.0, "return")]
+    ("total", "cost", "named"), [(14.5, 1.0, "return"), (16.0, 4.5, "cost"), (float("nan"), 1.0, "return")]
 )
 def test_means_outside_their_bounds_are_refused_by_name(total: float, cost: float, named: str) -> None:
     with pytest.raises(ParameterError, match=f"mean {named} of the exported policy differs by"):
