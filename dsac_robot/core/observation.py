@@ -110,7 +110,7 @@ def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     first = _first_beams(lidar.beams, sectors)
     nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
     if float(nearest.min()) >= lidar.range_min_m > 0.0:
-        return np.minimum(nearest, np.float32(lidar.range_max_m))
+        return np.minimum(nearest, np.float32(lidar.range_max_m), out=nearest)
     free, valid = free_of(scan, lidar)
     nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
@@ -180,6 +180,7 @@ class ObservationBuilder:
         self.robot = robot
         self.layout = layout
         self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
+        self._functions = tuple((name, TERMS[name].build) for name in layout.terms)
 
     def build(self, history: History, scan_stamp_ns: int) -> Observation:
         """The observation of the tick at ``scan_stamp_ns``: float32 arrays by term, raw SI.
@@ -195,8 +196,8 @@ class ObservationBuilder:
 
         Where MissingSampleError is raised, some of them may have been written to.
         """
-        for name in self.layout.terms:
-            TERMS[name].build(history, scan_stamp_ns, self.robot, self.layout, out[name])
+        for name, build in self._functions:
+            build(history, scan_stamp_ns, self.robot, self.layout, out[name])
 
 
 def flatten(observation: Observation) -> Floats32:
