@@ -24,18 +24,21 @@ from dsac_robot.core.guard_geometry import (
 )
 from dsac_robot.core.guard_inputs import Numbers
 from dsac_robot.core.guard_memory import BODY_M, Mask, Memory, View, hidden_points, seen_free
-from dsac_robot.core.guard_motion import Motion, Rollout, Twist, roll_out, stop_step
+from dsac_robot.core.guard_motion import REST_MPS, Motion, Rollout, roll_out, stop_step
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.reasons import Level, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Floats
+from dsac_robot.core.values import NS, Floats, Twist
 
 TIE_M = 2e-5  # rounding in "no nearer than the stop"
-SPEED_PARTS = (1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0)  # of the way from the stop's speed to the asked one
-TURN_PARTS = (0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0)  # of the reachable change of yaw rate
+SPEED_PARTS = np.array([1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0])  # of the way from the stop's speed to the asked one
+TURN_PARTS = np.array(
+    [0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0]
+)  # of the reachable change of yaw rate
 TURN_COST = 1.2  # a full change of yaw rate against a full change of speed: slowing down on the arc is preferred
 FLIP_COST = 0.5  # against turning back and forth
 START_YAW_RATE_RADPS = 0.5  # the turning counterpart of start_speed_mps
+CREEP_MPS = 1.5 * REST_MPS  # of the fastest corner
 STILL_MPS, STILL_RADPS = 0.01, 0.03  # a slower motion is none
 UNSEEN_TRIES = 6  # candidates tried against unseen space, each costing a look-up
 
@@ -152,9 +155,12 @@ class Checker:
         return bool(free.all())
 
     def probe(self, commands: Floats, at: Situation) -> Floats:
-        """The commands as checked: from rest, at least at the start speed. # (K, 2)"""
+        """The commands as checked: from rest, at least at the start speed; under way, at least at a speed that a
+        roll-out does not take for rest, or a robot could creep anywhere. # (K, 2)"""
         if at.last != (0.0, 0.0):
-            return commands
+            corner = np.abs(commands[:, 0]) + self.outline.radius_m * np.abs(commands[:, 1])
+            slow = (corner > 0.0) & (corner < CREEP_MPS)
+            return commands * np.where(slow, CREEP_MPS / np.maximum(corner, 1e-12), 1.0)[:, None]
         driving = np.abs(commands[:, 0]) > 1e-3
         by_speed = np.abs(commands[:, 0]) / max(self.params.start_speed_mps, 1e-6)
         part = np.maximum(np.where(driving, by_speed, np.abs(commands[:, 1]) / START_YAW_RATE_RADPS), 1e-6)
@@ -211,7 +217,7 @@ def candidates(target: Twist, limited: Twist, at: Situation, robot: Robot) -> tu
     limits = robot.limits
     stop = stop_step(at.last, at.elapsed_s, limits)
     turn_step = limits.yaw_accel_radps2_max * at.elapsed_s
-    speeds = stop[0] + np.array(SPEED_PARTS) * (limited[0] - stop[0])
+    speeds = stop[0] + SPEED_PARTS * (limited[0] - stop[0])
     if abs(target[0]) > 0.05:
         arc = speeds * (target[1] / target[0])
     else:
@@ -219,8 +225,8 @@ def candidates(target: Twist, limited: Twist, at: Situation, robot: Robot) -> tu
     low = max(at.last[1] - turn_step, -limits.yaw_rate_radps_max)
     high = min(at.last[1] + turn_step, limits.yaw_rate_radps_max)
     arc = np.clip(arc, low, high)
-    turns = np.clip(arc[:, None] + np.array(TURN_PARTS) * turn_step, low, high)  # (S, W)
-    speed_cost = np.abs(np.array(SPEED_PARTS) - 1.0)
+    turns = np.clip(arc[:, None] + TURN_PARTS * turn_step, low, high)  # (S, W)
+    speed_cost = np.abs(SPEED_PARTS - 1.0)
     cost = speed_cost[:, None] + TURN_COST * np.abs(turns - arc[:, None]) / max(turn_step, 1e-9)
     cost = cost + FLIP_COST * (turns * at.last[1] < -1e-4)
     commands = np.stack([np.broadcast_to(speeds[:, None], turns.shape), turns], axis=-1).reshape(-1, 2)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.robot import Limits, Robot
-from dsac_robot.core.values import NS, Floats
+from dsac_robot.core.values import NS, Floats, Twist
 
-Twist = tuple[float, float]  # speed m/s, yaw rate rad/s
 GRID_S = 0.02  # time step of a roll-out
 SPACING_M = 0.025  # poses are checked at this spacing of the fastest corner, or at GRID_S where that is coarser
 REST_MPS = 0.02  # below this speed of every corner the robot is at rest
@@ -89,17 +88,6 @@ def stop_step(last: Twist, elapsed_s: float, limits: Limits) -> Twist:
     return last[0] * scale, last[1] * scale
 
 
-def limit_rates(last: Twist, target: Twist, elapsed_s: float, limits: Limits) -> Twist:
-    """``target``, or as near as a drive command may come to it from the ``last`` one sent ``elapsed_s`` before.
-
-    Speeding up and slowing down obey ``accel_mps2_max``, turning ``yaw_accel_radps2_max``, as in ``core.action.slew``.
-    """
-    change = limits.accel_mps2_max * elapsed_s
-    speed = min(max(target[0], last[0] - change), last[0] + change)
-    turn = limits.yaw_accel_radps2_max * elapsed_s
-    return speed, min(max(target[1], last[1] - turn), last[1] + turn)
-
-
 def under_way(sent: tuple[Sent, ...], start_ns: int, acts_s: float, delay_s: float) -> Floats:
     """What the wheels obey at each grid step from ``start_ns`` until a command sent now acts. # (H, 2)"""
     steps = max(0, round(acts_s / GRID_S))
@@ -140,8 +128,9 @@ def _sampled(speed: Floats, turn: Floats, radius_m: float) -> Rollout:
     corner = np.abs(speed) + radius_m * np.abs(turn)  # speed of the fastest corner, at most
     count = speed.shape[1] - 1
     moving = corner > REST_MPS
-    last = count + 1 - np.argmax(moving[:, ::-1], axis=1)  # (K,) first grid index at rest
-    last[~moving.any(axis=1)] = 0
+    last = count + 1 - moving[:, ::-1].argmax(axis=1)  # (K,) first grid index at rest
+    last[last > count] = 0  # all at rest, unless the last sample moves
+    last[moving[:, -1]] = count + 1
     final = min(int(last.max()), count)
     yaw, x, y = np.zeros((3, len(speed), final + 1))
     steps = (turn[:, 1 : final + 1] + turn[:, :final]) * (0.5 * GRID_S)
@@ -150,11 +139,14 @@ def _sampled(speed: Floats, turn: Floats, radius_m: float) -> Rollout:
     travel = (speed[:, 1 : final + 1] + speed[:, :final]) * (0.5 * GRID_S)
     (travel * np.cos(middle)).cumsum(axis=1, out=x[:, 1:])
     (travel * np.sin(middle)).cumsum(axis=1, out=y[:, 1:])
-    cells = np.ceil(corner[:, :final].max(axis=0).cumsum() * (GRID_S / SPACING_M))  # (final,)
-    cells[-1:] += 1.0  # the pose at rest always counts
-    picks = np.concatenate([[0], np.flatnonzero(np.diff(cells, prepend=0.0)) + 1])
+    fastest = corner[0, :final] if len(corner) == 1 else corner[:, :final].max(axis=0)
+    cells = np.zeros(final + 1)
+    np.ceil(fastest.cumsum() * (GRID_S / SPACING_M), out=cells[1:])
+    cells[final:] += 1.0  # the pose at rest always counts
+    new = cells != np.concatenate((cells[:1] - 1.0, cells[:-1]))
+    picks = new.nonzero()[0]
+    if len(speed) == 1:
+        return Rollout(x[:, picks], y[:, picks], yaw[:, picks], picks[None] * GRID_S)
     index = np.minimum(picks, np.minimum(last, final)[:, None])  # (K, M)
-    if len(index) == 1:
-        index = picks[None]
     row = np.arange(len(index))[:, None]
     return Rollout(x[row, index], y[row, index], yaw[row, index], index * GRID_S)
