@@ -43,6 +43,7 @@ EXTRAS = {
         "colcon-common-extensions>=0.3",
         "colcon-ros>=0.5",
         "hypothesis>=6.100",
+        "jsonschema>=4.18",
         "mypy>=1.11",
         "pytest>=9.0",
         "pytest-xdist>=3.6",

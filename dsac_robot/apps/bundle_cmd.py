@@ -1,8 +1,9 @@
-"""``dsac-robot bundle verify | show | sign`` and ``dsac-robot keys new``."""
+"""``dsac-robot bundle verify | show | diff | sign | build-engine | schema`` and ``dsac-robot keys new``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,11 +21,19 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = bundle.add_subparsers(dest="action", required=True, metavar="ACTION")
     verify = actions.add_parser("verify", help="check signature, hashes, card and models; with --robot the contract")
     show = actions.add_parser("show", help="print what is in a bundle")
-    for parser, run in ((verify, _verify), (show, _show)):
+    engine = actions.add_parser("build-engine", help="build TensorRT engines of the models on this machine's GPU")
+    for parser, run in ((verify, _verify), (show, _show), (engine, _build_engine)):
         parser.add_argument("dir", type=Path, metavar="DIR", help="the bundle's directory")
         parser.add_argument("--trusted", type=Path, metavar="DIR", help="trusted keys (default: config/trusted_keys)")
         parser.add_argument("--allow-unsigned", action="store_true", help="accept it without a trusted signature")
         parser.set_defaults(run=_guarded(run))
+    engine.add_argument("--out", type=Path, metavar="DIR", help="engine cache (default: ~/.cache/dsac_robot/engines)")
+    diff = actions.add_parser("diff", help="what differs between two bundles, contract first")
+    diff.add_argument("dirs", type=Path, nargs=2, metavar="DIR", help="two bundles")
+    diff.add_argument("--trusted", type=Path, metavar="DIR", help="trusted keys (default: config/trusted_keys)")
+    diff.add_argument("--allow-unsigned", action="store_true", help="accept them without a trusted signature")
+    diff.set_defaults(run=_guarded(_diff))
+    actions.add_parser("schema", help="print the JSON Schema of card.json").set_defaults(run=_guarded(_schema))
     verify.add_argument("--robot", help="a robot's name or .yaml file that the bundle must fit")
     sign = actions.add_parser("sign", help="sign a bundle whose files fit its MANIFEST")
     sign.add_argument("dir", type=Path, metavar="DIR", help="the bundle's directory")
@@ -54,10 +63,10 @@ def _guarded(run: Run) -> Run:
     return guarded
 
 
-def _load(args: argparse.Namespace) -> Bundle:
+def _load(args: argparse.Namespace, directory: Path | None = None) -> Bundle:
     from dsac_robot.bundle.deployed import load_bundle
 
-    bundle = load_bundle(args.dir, args.trusted, args.allow_unsigned)
+    bundle = load_bundle(directory or args.dir, args.trusted, args.allow_unsigned)
     if bundle.warning:
         print(f"WARNING: {bundle.warning}", file=sys.stderr)
     return bundle
@@ -81,6 +90,33 @@ def _verify(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     bundle = _load(args)
     print("\n".join(describe(bundle)))
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from dsac_robot.apps.bundle_diff import differences
+
+    lines = differences(*(_load(args, directory) for directory in args.dirs))
+    print("\n".join(lines) if lines else "no difference")
+    return 0
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from dsac_robot.bundle.schema import card_schema
+
+    print(json.dumps(card_schema(), indent=1))
+    return 0
+
+
+def _build_engine(args: argparse.Namespace) -> int:
+    from dsac_robot.bundle.deployed import model_inputs
+    from dsac_robot.bundle.engine_build import build_engine, plan_engine
+
+    bundle = _load(args)
+    for name, (model, inputs) in model_inputs(bundle).items():
+        plan = plan_engine(model, inputs, name)
+        print(f"{name}: {plan.model_sha256[:16]}, weights {', '.join(plan.weight_types)}")
+        print(f"{name}: engine in {build_engine(model, plan, args.out)}")
     return 0
 
 

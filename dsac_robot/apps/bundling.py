@@ -18,12 +18,14 @@ from dsac_robot.core.ood import MonitorSpec, ScoreSpec, conformal_threshold
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Floats, Floats32
-from dsac_robot.learn.export import MONITOR_SCORES, DensityMonitor, DeployedActor, parity, to_onnx
+from dsac_robot.learn.export import MONITOR_SCORES, DensityMonitor, DeployedActor, parity, split_terms, to_onnx
 from dsac_robot.learn.networks import Actor
+from dsac_robot.learn.policy_graph import policy_onnx
 
 ALPHA_CAUTION, ALPHA_ALARM = 0.05, 0.01  # false cautions and alarms an episode, at most
 CALIBRATION_EPISODES_MIN = 200  # DESIGN section 9
-COMMAND_PARITY_MAX = 1e-4  # m/s, rad/s
+PRECISIONS = ("fp32", "fp16", "int8")
+COMMAND_PARITY_MAX = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.05}  # m/s, rad/s
 SCORES_PARITY_MAX = 1e-2  # thresholds are a few units
 OPEN = MonitorSpec(tuple(ScoreSpec(name, 1e9, 1e9) for name in MONITOR_SCORES))  # scores without a judgement
 
@@ -80,29 +82,39 @@ def versions(*names: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def policy_model(trained: Trained) -> bytes:
-    """policy.onnx."""
-    return to_onnx(trained.deployed, trained.specs, "command", with_command=False)
+def policy_model(trained: Trained, precision: str = "fp32", visited: Floats32 | None = None) -> bytes:
+    """policy.onnx in one of ``PRECISIONS``; int8 is calibrated on ``visited`` observations. # (N, D)"""
+    if precision != "int8":
+        return policy_onnx(trained.deployed, trained.specs, precision)
+    from dsac_robot.bundle.precision import to_int8
+
+    if visited is None:
+        raise ValueError("int8 needs visited observations")
+    return to_int8(policy_onnx(trained.deployed, trained.specs), split_terms(trained.specs, visited))
 
 
-def fitted_models(trained: Trained, observations: Floats32, commands: Floats32) -> Models:
+def fitted_models(trained: Trained, observations: Floats32, commands: Floats32, precision: str = "fp32") -> Models:
     """Both models, the monitor fitted to ordinary drives. # (N, D), (N, 2)
 
-    Raises ParameterError where ONNX Runtime gives other numbers than torch on these rows.
+    Raises ParameterError where ONNX Runtime gives other numbers than torch on these rows: more than rounding for
+    "fp32", more than ``COMMAND_PARITY_MAX`` says for the others.
     """
     actions, specs = trained.actions, trained.specs
-    policy_onnx = policy_model(trained)
+    policy = policy_model(trained, precision, observations)
     monitor = DensityMonitor(trained.actor, actions)
     monitor.fit(observations, commands)
     monitor_onnx = to_onnx(monitor, specs, "scores", with_command=True)
     found = {
-        "command_max_abs": parity(trained.deployed, policy_onnx, specs, observations),
+        "command_max_abs": parity(trained.deployed, policy, specs, observations),
         "scores_max_abs": parity(monitor, monitor_onnx, specs, observations, commands),
     }
-    for (name, difference), limit in zip(found.items(), (COMMAND_PARITY_MAX, SCORES_PARITY_MAX), strict=True):
+    limits = (COMMAND_PARITY_MAX[precision], SCORES_PARITY_MAX)
+    for (name, difference), limit in zip(found.items(), limits, strict=True):
         if not difference <= limit:  # NaN is no parity
-            raise ParameterError(f"torch and ONNX Runtime differ: {name} = {difference}; the limit is {limit}")
-    return Models(policy_onnx, monitor_onnx, found)
+            raise ParameterError(
+                f"parity gate: torch and ONNX Runtime differ ({precision}): {name} = {difference}; the limit is {limit}"
+            )
+    return Models(policy, monitor_onnx, found | {"rows": float(len(observations))})
 
 
 def calibrate(maxima: Sequence[Floats], raise_after: int = OPEN.raise_after) -> MonitorSpec:

@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "compare_cmd": {"compare": "compare training runs: curves, IQM, intervals, profiles"},
     "bench_cmd": {"bench": "benchmarks whose results are under benchmarks/"},
     "export_cmd": {"export": "make a signed bundle of a training run"},
-    "bundle_cmd": {"bundle": "verify, show or sign a bundle", "keys": "make signing keys"},
+    "bundle_cmd": {"bundle": "verify, show, compare or sign bundles, build engines of them", "keys": "make signing keys"},
     "barn_cmd": {"barn": "drive the BARN worlds and score the runs"},
     "peers_cmd": {"peers": "the BARN benchmark for the policy and its classical peers, in one table"},
     "eval_cmd": {"eval": "drive a bundle on a family of robots that differ from their description"},

@@ -1,7 +1,8 @@
 """``dsac-robot export``: from a training run to a signed bundle with a calibrated monitor.
 
-1. the policy as ONNX, compared with torch; 2. drives in generated worlds with that policy and the guard, half of
-them to fit the monitor's densities, half to calibrate its thresholds on episode maxima; 3. card, manifest, signature.
+1. drives in generated worlds with the policy and the guard, half of them to fit the monitor's densities, half to
+calibrate its thresholds on episode maxima; 2. between these the parity gate: both models against torch on the first
+half's states, and the policy against torch in closed loop (``parity_gate``); 3. card, manifest, signature.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,12 @@ def register(subparsers: Any) -> None:
         "--profile",
         choices=("static", "dynamic"),
         help="guard profile of the drives (default: static; for task track, where obstacles move, dynamic)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="number type of the policy's layers; what does not pass the parity gate is refused (default: fp32)",
     )
     parser.add_argument("--processes", type=int, default=2, help="drives at the same time (default: 2)")
     parser.set_defaults(run=run)
@@ -155,13 +162,15 @@ def recorded(args: argparse.Namespace, recipe: dict[str, Any]) -> Recorded:
         recipe_digest=hashlib.sha256((args.run_folder / "recipe.yaml").read_bytes()).hexdigest(),
         seeds=(int(recipe["trainer"]["seed"]),),
         git_revision=git_revision(),
-        versions=versions("torch", "mujoco", "onnx", "numpy"),
+        versions=versions("torch", "mujoco", "onnx", "onnxruntime", "numpy"),
+        flags=() if args.precision == "fp32" else (args.precision,),
     )
 
 
 def fitted(trained: Trained, args: argparse.Namespace, folder: Path) -> Models:
-    """Drive with the policy alone and fit the monitor to the drives that reach the goal."""
+    """Drive with the policy alone, fit the monitor to the drives that reach the goal, and pass the parity gate."""
     from dsac_robot.apps.bundling import fitted_models, policy_model
+    from dsac_robot.apps.parity_gate import closed_loop
     from dsac_robot.bundle.write import write_bundle
 
     plain = write_bundle(folder / "plain", trained.card(None), policy_model(trained), None, None)
@@ -169,9 +178,10 @@ def fitted(trained: Trained, args: argparse.Namespace, folder: Path) -> Models:
     good = [d for d in found if d.outcome == "success"]
     if len(good) < 0.5 * len(found):
         raise ParameterError(f"only {len(good)} of {len(found)} drives reach the goal: train longer before export")
-    return fitted_models(
-        trained, np.concatenate([d.observations for d in good]), np.concatenate([d.commands for d in good])
-    )
+    observations = np.concatenate([d.observations for d in good])
+    models = fitted_models(trained, observations, np.concatenate([d.commands for d in good]), args.precision)
+    driven = closed_loop(trained, models.policy, args.robot, folder / "gate", args.processes)
+    return replace(models, parity=models.parity | driven)
 
 
 def calibration(trained: Trained, models: Models, args: argparse.Namespace, folder: Path) -> list[Drive]:

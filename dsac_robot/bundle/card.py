@@ -16,6 +16,7 @@ from dsac_robot.core.params import ParameterError
 from dsac_robot.core.robot import Robot
 
 CARD_VERSION = 1
+OLDEST_CARD_VERSION = 1  # tests/golden holds a bundle of each version from this one on, which must load and reproduce
 CARD_FILE = "card.json"
 TERM_ELEMENTS_MAX = 1_000_000  # a card must not make the robot run out of memory
 PERIOD_TOLERANCE = 0.1  # the lidar's scans must allow the control period within this fraction

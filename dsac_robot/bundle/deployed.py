@@ -90,14 +90,22 @@ def check_contents(bundle: Bundle, providers: Sequence[str] = PROVIDERS) -> tupl
     return tuple(reports)
 
 
+def model_inputs(bundle: Bundle) -> dict[str, tuple[bytes, tuple[TensorSpec, ...]]]:
+    """Each model of the bundle by file name, with the inputs that the card gives it."""
+    terms = tuple(TensorSpec(term.name, term.shape) for term in bundle.card.terms)
+    found = {POLICY_FILE: (bundle.policy, terms)}
+    if bundle.monitor is not None:
+        found[MONITOR_FILE] = (bundle.monitor, (*terms, TensorSpec("command", (2,))))
+    return found
+
+
 def _policy_runtime(bundle: Bundle, providers: Sequence[str]) -> Runtime:
-    inputs = [TensorSpec(term.name, term.shape) for term in bundle.card.terms]
+    inputs = model_inputs(bundle)[POLICY_FILE][1]
     return Runtime(bundle.policy, inputs, TensorSpec("command", (2,)), POLICY_FILE, providers)
 
 
 def _monitor_runtime(bundle: Bundle, spec: MonitorSpec, model: bytes, providers: Sequence[str]) -> Runtime:
-    inputs = [TensorSpec(term.name, term.shape) for term in bundle.card.terms]
-    inputs.append(TensorSpec("command", (2,)))
+    inputs = model_inputs(bundle)[MONITOR_FILE][1]
     return Runtime(model, inputs, TensorSpec("scores", (len(spec.scores),)), MONITOR_FILE, providers)
 
 
@@ -106,15 +114,24 @@ class _Deployed:
 
     def __init__(self, card: Card, robot: Robot, layout: ObservationLayout | None) -> None:
         check_robot(card, robot, layout)
+        self._card = card
         self._builder = ObservationBuilder(robot, card.layout)
         self._history = History(horizon_s=max(2.0, 1.0 + card.layout.frames * card.control_period_s))
         self._beams = robot.lidar.beams
-        self._observation: Observation | None = None
+        self._buffers: Observation = {}  # the runtime's own, where the observation is built
+        self._seen = False  # the buffers hold an observation that was given to the network
 
     @property
     def observation(self) -> Observation | None:
-        """The observation that was last given to the network; None before the first."""
-        return self._observation
+        """A copy of the observation that was last given to the network; None before the first, and after a tick that
+        lacked a sample."""
+        return {term.name: self._buffers[term.name].copy() for term in self._card.terms} if self._seen else None
+
+    def _build(self, scan_stamp_ns: int) -> None:
+        """Build the observation in the runtime's buffers. Raises MissingSampleError."""
+        self._seen = False
+        self._builder.fill(self._history, scan_stamp_ns, self._buffers)
+        self._seen = True
 
     @property
     def follows_plan(self) -> bool:
@@ -145,6 +162,7 @@ class DeployedPolicy(_Deployed):
         super().__init__(bundle.card, robot, layout)
         self.card = bundle.card
         self._runtime = _policy_runtime(bundle, providers)
+        self._buffers = self._runtime.buffers
         self._spacing_ns = round((bundle.card.control_period_s - 0.5 / robot.lidar.rate_hz) * NS)
         self._last_tick_ns: int | None = None
 
@@ -164,20 +182,25 @@ class DeployedPolicy(_Deployed):
         Raises MissingSampleError while a sample is not there yet; then it was no tick. A result that is not finite, or
         outside the limits by more than rounding, is returned as it is: the guard stops for it and says so.
         """
-        observation = self._builder.build(self._history, scan_stamp_ns)
-        speed, yaw_rate = self._runtime.run(observation)
-        self._observation, self._last_tick_ns = observation, scan_stamp_ns
+        self._build(scan_stamp_ns)
+        self._runtime.run_bound()
+        speed, yaw_rate = self._runtime.output.tolist()
+        self._last_tick_ns = scan_stamp_ns
         action = self.card.action
         return Command(
             scan_stamp_ns,
-            _unrounded(float(speed), action.low[0], action.high[0]),
-            _unrounded(float(yaw_rate), action.low[1], action.high[1]),
+            _unrounded(speed, action.low[0], action.high[0]),
+            _unrounded(yaw_rate, action.low[1], action.high[1]),
         )
+
+    def run_bound(self) -> None:
+        """Run the network alone, once more on the last observation (for benchmarks)."""
+        self._runtime.run_bound()
 
     def reset(self) -> None:
         """Forget all samples and ticks (a clock that jumped, a new episode)."""
         self._history.clear()
-        self._observation = None
+        self._seen = False
         self._last_tick_ns = None
 
 
@@ -200,6 +223,7 @@ class DeployedMonitor(_Deployed):
         self.card = bundle.card
         self.spec: MonitorSpec = bundle.card.monitor
         self._runtime = _monitor_runtime(bundle, self.spec, bundle.monitor, providers)
+        self._buffers = self._runtime.buffers
         self._state = OodState()
         self._scores: Floats = np.full(len(self.spec.scores), np.nan)
 
@@ -224,12 +248,13 @@ class DeployedMonitor(_Deployed):
         if not command.finite:
             return fault
         try:
-            observation = self._builder.build(self._history, command.stamp_ns)
+            self._build(command.stamp_ns)
         except MissingSampleError:
             return fault
-        judged = np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
-        self._scores = self._runtime.run({**observation, "command": judged}).astype(np.float64)
-        self._observation = observation
+        judged = self._buffers["command"]
+        judged[0], judged[1] = command.speed_mps, command.yaw_rate_radps
+        self._runtime.run_bound()
+        self._scores = self._runtime.output.astype(np.float64)
         self._state, judgement = judge(self._state, self._scores, self.spec)
         return Verdict(
             stamp_ns,
@@ -244,11 +269,13 @@ class DeployedMonitor(_Deployed):
     def reset(self) -> None:
         """Forget all samples and the hysteresis (a clock that jumped, a new episode)."""
         self._history.clear()
-        self._observation = None
+        self._seen = False
         self._state = OodState()
 
 
 def _unrounded(value: float, low: float, high: float) -> float:
     """``value`` inside its limits where only float32's rounding put it outside."""
+    if low <= value <= high:
+        return value
     inside = min(max(value, low), high)
     return inside if math.isfinite(value) and abs(value - inside) <= ROUNDING * (high - low) else value

@@ -2,7 +2,8 @@
 
 Providers are tried in the order TensorRT, CUDA, CPU, as far as this onnxruntime has them. Each is warmed up and timed
 when the runtime is made; the fastest that agrees with the CPU is used. For a small network at batch 1 that is usually
-the CPU itself.
+the CPU itself. A provider that fails later, in the loop, is left for the CPU in the same tick. Both are said in the
+report.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from dsac_robot.bundle.engine_cache import engine_folder, gpu_name, tensorrt_version
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.onnx_check import check_model
 from dsac_robot.core.values import Floats32
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-CPU = "CPUExecutionProvider"
+TENSORRT, CUDA, CPU = PROVIDERS
 WARM_UP_RUNS = 20
 TIMED_RUNS = 200
 AGREEMENT = 1e-3  # largest difference from the CPU's output, relative to 1 + its magnitude
@@ -54,6 +57,11 @@ class RuntimeReport:
     provider: str
     timings: tuple[ProviderTiming, ...]
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One sentence for each provider that is there and was not to be used."""
+        return tuple(f"{self.model}: {t.provider} {t.problem}" for t in self.timings if t.problem)
+
     def __str__(self) -> str:
         each = "; ".join(
             f"{t.provider}: {t.problem or f'p50 {t.p50_us:.1f} us, p99 {t.p99_us:.1f} us'}" for t in self.timings
@@ -70,7 +78,7 @@ def choose(timings: Sequence[ProviderTiming]) -> str:
 
 
 class Runtime:
-    """One model, ready to run. Buffers are made once; a run allocates the returned array only.
+    """One model, ready to run. Buffers are made once; ``run`` allocates the returned array only, ``run_bound`` nothing.
 
     ``inputs`` and ``output`` are what the card says; ``providers`` overrides the chain (in that order, CPU needs to be
     named too if it is wanted). Raises BundleError naming ``what`` for a model with external data, custom operators or
@@ -91,6 +99,8 @@ class Runtime:
         self._what = what
         self._inputs = {spec.name: np.zeros((1, *spec.shape), np.float32) for spec in inputs}
         self._output = np.zeros((1, *output.shape), np.float32)
+        self.buffers: dict[str, Floats32] = {name: buffer[0] for name, buffer in self._inputs.items()}  # to write to
+        self.output: Floats32 = self._output[0]  # of the last run
         self._output_name = output.name
         available = onnxruntime.get_available_providers()
         chain = [name for name in providers if name in available]
@@ -113,6 +123,7 @@ class Runtime:
         except ValueError as error:
             raise BundleError(f"{what}: no provider runs it: {error}") from error
         self._session, self._binding = bindings[provider]
+        self._cpu = (reference, bindings[CPU][1] if CPU in bindings else self._bind(reference))
         digest = hashlib.sha256(model).hexdigest()
         self.report = RuntimeReport(what, digest, str(onnxruntime.__version__), provider, tuple(timings))
 
@@ -121,17 +132,35 @@ class Runtime:
 
         Raises ValueError naming an input that is missing, unknown or of another shape or type.
         """
-        if values.keys() != self._inputs.keys():
-            raise ValueError(f"{self._what}: inputs are {', '.join(self._inputs)}; got {', '.join(values)}")
-        for name, buffer in self._inputs.items():
-            value = values[name]
-            if value.shape != buffer.shape[1:] or value.dtype != np.float32:
-                raise ValueError(
-                    f"{self._what}: {name} must be float32 {buffer.shape[1:]}, got {value.dtype} {value.shape}"
-                )
-            buffer[0] = value
+        for name, row in self.buffers.items():
+            value = values.get(name)
+            if value is None or len(values) != len(self.buffers):
+                raise ValueError(f"{self._what}: inputs are {', '.join(self._inputs)}; got {', '.join(values)}")
+            if value.shape != row.shape or value.dtype != np.float32:
+                raise ValueError(f"{self._what}: {name} must be float32 {row.shape}, got {value.dtype} {value.shape}")
+            row[...] = value
+        self.run_bound()
+        return self.output.copy()
+
+    def run_bound(self) -> None:
+        """Run on what ``buffers`` hold; the result is in ``output``. Nothing is checked and nothing allocated."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except _errors() as error:
+            self._leave_provider(error)
+
+    def _leave_provider(self, error: Exception) -> None:
+        """Run on the CPU instead, now and from now on. Raises ``error`` where it was the CPU that failed."""
+        if self.report.provider == CPU:
+            raise error
+        problem = f"failed in the loop: {_first_line(error)}"
+        timings = [
+            replace(timing, problem=problem) if timing.provider == self.report.provider else timing
+            for timing in self.report.timings
+        ]
+        self._session, self._binding = self._cpu
+        self.report = replace(self.report, provider=CPU, timings=tuple(timings))
         self._session.run_with_iobinding(self._binding)
-        return np.array(self._output[0])
 
     def _try_all(
         self, model: bytes, chain: Sequence[str], reference: Any
@@ -157,7 +186,8 @@ class Runtime:
             except _errors() as error:
                 timings.append(ProviderTiming(provider, problem=f"fails to run: {_first_line(error)}"))
                 continue
-            difference = float(np.max(np.abs(self._output - expected) / (1.0 + np.abs(expected)), initial=0.0))
+            with np.errstate(invalid="ignore"):  # a mutated network may give infinities
+                difference = float(np.max(np.abs(self._output - expected) / (1.0 + np.abs(expected)), initial=0.0))
             # Written so that NaN is no agreement, except where both say NaN.
             agrees = difference <= AGREEMENT or np.array_equal(self._output, expected, equal_nan=True)
             problem = "" if agrees else f"disagrees with the CPU by {difference:g}"
@@ -183,10 +213,12 @@ def _session(model: bytes, provider: str) -> tuple[Any, str]:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what goes wrong is raised; nothing is printed beside it
+    options.add_free_dimension_override_by_name("batch", 1)  # TensorRT and CUDA want to know all shapes
     try:
-        session = onnxruntime.InferenceSession(
-            model, options, providers=[provider] if provider == CPU else [provider, CPU], enable_fallback=0
-        )
+        chain = [CPU] if provider == CPU else [(provider, provider_options(provider, model)), CPU]
+        session = onnxruntime.InferenceSession(model, options, providers=chain, enable_fallback=0)
+    except BundleError as error:
+        return None, str(error)
     except _errors() as error:
         return None, _first_line(error)
     if session.get_providers()[0] != provider:
@@ -194,6 +226,24 @@ def _session(model: bytes, provider: str) -> tuple[Any, str]:
     return session, ""
 
 
+def provider_options(provider: str, model: bytes) -> dict[str, str]:
+    """What a provider is told. TensorRT keeps its engine in the cache, by model, GPU and version of TensorRT.
+
+    Raises BundleError where the cache cannot be written, or others may write it.
+    """
+    if provider != TENSORRT:
+        return {}
+    gpu, version = gpu_name() or "unknown", tensorrt_version() or "unknown"
+    folder = engine_folder(hashlib.sha256(model).hexdigest(), gpu, version)
+    return {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+@lru_cache(maxsize=1)
 def _errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises. Its own classes derive from Exception alone, one for each status code."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state

@@ -39,7 +39,10 @@ class History:
 
     def newest(self, kind: type[S], not_after_ns: int) -> S:
         """The newest sample of ``kind`` stamped at or before ``not_after_ns``; MissingSampleError if there is none."""
-        kept = self._samples.get(kind, [])
+        kept = self._samples.get(kind)
+        if kept and kept[-1].stamp_ns <= not_after_ns:  # nearly always; the search below takes ten times as long
+            return kept[-1]  # type: ignore[return-value]  # stored under its own type
+        kept = kept or []
         index = bisect_right(kept, not_after_ns, key=_stamp)
         if index == 0:
             raise MissingSampleError(f"no {kind.__name__} stamped at or before {not_after_ns} ns")

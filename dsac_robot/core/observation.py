@@ -64,7 +64,7 @@ def layout_for(task: str, robot: Robot) -> ObservationLayout:
     return replace(layout, control_period_s=round(0.02 * periods, 2))
 
 
-TermFunction = Callable[[History, int, Robot, ObservationLayout], Floats32]
+TermFunction = Callable[[History, int, Robot, ObservationLayout, Floats32], None]  # writes into the last
 ShapeFunction = Callable[[ObservationLayout], tuple[int, ...]]
 
 
@@ -78,18 +78,42 @@ class Term:
     plan: bool = False  # built from the plan: whoever uses the term follows one
 
 
-def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
     period_ns = round(layout.control_period_s * NS)
-    frames = (history.newest(Scan, stamp_ns - k * period_ns) for k in range(layout.frames))
-    return np.stack([_pooled(scan, robot.lidar, layout.sectors) for scan in frames])
+    for k in range(layout.frames):
+        out[k] = _pooled(history.newest(Scan, stamp_ns - k * period_ns), robot.lidar, layout.sectors)
 
 
-@lru_cache(maxsize=64)  # each scan serves several ticks
+# Each scan serves several ticks. By identity, because hashing a lidar's description takes longer than all the rest.
+_POOLED: dict[int, tuple[Scan, Lidar, int, Floats32]] = {}
+_POOLED_MAX = 64
+
+
 def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
-    """A sector with no valid beam is 0: unknown is occupied. # (sectors,)"""
+    """``pool`` of a scan, kept for the next ticks. # (sectors,)"""
+    kept = _POOLED.get(id(scan))
+    if kept is not None and kept[0] is scan and kept[1] is lidar and kept[2] == sectors:
+        return kept[3]
+    pooled = pool(scan, lidar, sectors)
+    while len(_POOLED) >= _POOLED_MAX:
+        _POOLED.pop(next(iter(_POOLED)), None)
+    _POOLED[id(scan)] = (scan, lidar, sectors, pooled)
+    return pooled
+
+
+def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
+    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied. # (sectors,)
+
+    Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN, that is
+    the range up to the greatest; the comparison below is false for NaN.
+    """
+    first = _first_beams(lidar.beams, sectors)
+    nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
+    if float(nearest[nearest.argmin()]) >= lidar.range_min_m > 0.0:  # argmin finds a NaN before all else
+        return np.minimum(nearest, np.float32(lidar.range_max_m), nearest)
     free, valid = free_of(scan, lidar)
-    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), _first_beams(lidar.beams, sectors))
+    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
@@ -99,32 +123,32 @@ def _first_beams(beams: int, sectors: int) -> npt.NDArray[np.intp]:
     return np.linspace(0, beams, sectors, endpoint=False).astype(np.intp)
 
 
-def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     goal, odom = history.newest(Goal, stamp_ns), history.newest(Odom, stamp_ns)
-    return np.array(to_base(odom, goal.x_m, goal.y_m), np.float32)
+    out[0], out[1] = to_base(odom, goal.x_m, goal.y_m)
 
 
-def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     odom = history.newest(Odom, stamp_ns)
-    return np.array([odom.speed_mps, odom.yaw_rate_radps], np.float32)
+    out[0], out[1] = odom.speed_mps, odom.yaw_rate_radps
 
 
-def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     command = history.newest(Command, stamp_ns)
-    return np.array([command.speed_mps, command.yaw_rate_radps], np.float32)
+    out[0], out[1] = command.speed_mps, command.yaw_rate_radps
 
 
-def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Lateral, heading and speed error with respect to the plan. # (3,)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
     errors = path_errors(odom, plan)
-    return np.array([errors.lateral_m, errors.heading_rad, errors.speed_mps], np.float32)
+    out[:] = errors.lateral_m, errors.heading_rad, errors.speed_mps
 
 
-def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout) -> Floats32:
+def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
     """Points of the plan at ``PATH_AHEAD_S`` times its speed ahead of the robot, base frame. # (6, 2)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
-    return points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps).astype(np.float32)
+    out[:] = points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps)
 
 
 TERMS: Mapping[str, Term] = {
@@ -157,6 +181,7 @@ class ObservationBuilder:
         self.robot = robot
         self.layout = layout
         self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
+        self._functions = tuple((name, TERMS[name].build) for name in layout.terms)
 
     @property
     def follows_plan(self) -> bool:
@@ -168,7 +193,17 @@ class ObservationBuilder:
 
         Raises MissingSampleError while a sample that a term needs is not there.
         """
-        return {name: TERMS[name].build(history, scan_stamp_ns, self.robot, self.layout) for name in self.layout.terms}
+        observation = {spec.name: np.empty(spec.shape, np.float32) for spec in self.specs}
+        self.fill(history, scan_stamp_ns, observation)
+        return observation
+
+    def fill(self, history: History, scan_stamp_ns: int, out: Observation) -> None:
+        """``build`` into arrays that are there already, such as the buffers of a runtime.
+
+        Where MissingSampleError is raised, some of them may have been written to.
+        """
+        for name, build in self._functions:
+            build(history, scan_stamp_ns, self.robot, self.layout, out[name])
 
 
 def flatten(observation: Observation) -> Floats32:

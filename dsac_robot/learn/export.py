@@ -17,7 +17,7 @@ from dsac_robot.core.observation import TermSpec
 from dsac_robot.core.values import Floats32
 from dsac_robot.learn.networks import Actor
 
-OPSET = 18
+OPSET, IR_VERSION = 18, 8  # pinned: what TensorRT 10 and onnxruntime 1.17 read
 
 
 class DeployedActor(nn.Module):
@@ -111,6 +111,7 @@ def to_onnx(module: nn.Module, specs: Sequence[TermSpec], output: str, with_comm
         do_constant_folding=True,
     )
     model = onnx.load_from_string(buffer.getvalue())
+    model.ir_version = IR_VERSION
     for node in model.graph.node:  # traces of where the code lay
         node.doc_string = ""
         del node.metadata_props[:]

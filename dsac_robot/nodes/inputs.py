@@ -18,6 +18,7 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import LaserScan
 
 from dsac_robot.bundle.deployed import Bundle, load_bundle
+from dsac_robot.bundle.runtime import CPU, CUDA, PROVIDERS, TENSORRT
 from dsac_robot.core.files import share_path
 from dsac_robot.core.history import History
 from dsac_robot.core.params import ParameterError, param
@@ -65,6 +66,9 @@ class BundleParams:
 
     bundle: str = param("navigate_jackal", unit="", help="bundle of config/bundles, or the path of a directory")
     trusted_keys: str = param("", unit="", help="directory of .pub files; empty: config/trusted_keys")
+    provider: str = param(
+        "auto", unit="", choices=("auto", "tensorrt", "cuda", "cpu"), help="what runs the models; auto: the fastest"
+    )
     allow_unsigned: bool = param(False, unit="", help="use an unsigned bundle; every diagnostic then says so")
     observation_wait_s: float = param(
         0.02, unit="s", low=0.0, high=0.2, help="longest wait for the odometry that follows a scan"
@@ -78,6 +82,12 @@ def robot_of(params: RobotParams) -> Robot:
     """The robot description that the parameters name. Raises ParameterError as ``load_robot`` does."""
     robot = load_robot(params.robot)
     return robot if not params.scan_frame else replace(robot, lidar=replace(robot.lidar, frame_id=params.scan_frame))
+
+
+def providers_of(params: BundleParams) -> tuple[str, ...]:
+    """The providers to try. One that is named alone must be there, or the node refuses to configure."""
+    named = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
+    return PROVIDERS if params.provider == "auto" else (named[params.provider],)
 
 
 def bundle_of(params: BundleParams) -> Bundle:

@@ -2,7 +2,8 @@
 
 A node overrides ``configure``, ``activate``, ``deactivate`` and ``cleanup``. Whatever it makes with ``publisher``,
 ``subscribe``, ``steady_timer`` and ``service`` lives from configure to cleanup. To refuse a transition, raise one of
-``REFUSALS``: its message is logged in one line, and a node started with ``autostart`` ends with status 2.
+``REFUSALS``: its message is logged in one line, and a node started with ``autostart`` ends with status 2. A node that
+refused to configure says why on /diagnostics until it is configured or ends.
 """
 
 from __future__ import annotations
@@ -170,12 +171,19 @@ class StackNode(LifecycleNode):
     # Transitions of the lifecycle.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._free()  # what an earlier refusal left
         with self._reported("configure"):
             self.configure()
             self._configured = True
             return super().on_configure(state)
         self._free()
+        self.diagnose(1.0, self._refused)
         return TransitionCallbackReturn.FAILURE
+
+    def _refused(self) -> DiagnosticStatus:
+        """Said until the node is configured, or ends."""
+        message = f"refused to configure: {self.refusal}"
+        return DiagnosticStatus(level=DiagnosticStatus.ERROR, name=self.get_name(), message=message)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         with self._reported("activate"):

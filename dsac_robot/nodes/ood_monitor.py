@@ -23,6 +23,7 @@ from dsac_robot.nodes.inputs import (
     RobotMessages,
     RobotParams,
     bundle_of,
+    providers_of,
     robot_of,
     signature_of,
 )
@@ -41,7 +42,7 @@ class MonitorNode(StackNode):
     def configure(self) -> None:
         robot_params, params = self.values(RobotParams), self.values(BundleParams)
         robot, self._bundle = robot_of(robot_params), bundle_of(params)
-        self._monitor = DeployedMonitor(self._bundle, robot)
+        self._monitor = DeployedMonitor(self._bundle, robot, providers=providers_of(params))
         self._messages = RobotMessages(robot_params, robot)
         self._commands: dict[int, Command] = {}  # to be judged, by stamp
         self._newest: Verdict | None = None
@@ -104,6 +105,7 @@ class MonitorNode(StackNode):
             bundle_digest=self._bundle.digest,
             signed_by=signature_of(self._bundle),
             provider=self._monitor.report.provider,
+            provider_problems="; ".join(self._monitor.report.problems),
             commands_judged=self._judged,
             alarms=self._alarms,
             faults=self._faults,

@@ -22,7 +22,15 @@ from dsac_robot.core.params import param
 from dsac_robot.core.path import way_left_m
 from dsac_robot.core.values import NS, Command, Goal, Odom, Plan, Sample
 from dsac_robot.nodes.converters import command_to_message
-from dsac_robot.nodes.inputs import BundleParams, ObservationInputs, RobotParams, bundle_of, robot_of, signature_of
+from dsac_robot.nodes.inputs import (
+    BundleParams,
+    ObservationInputs,
+    RobotParams,
+    bundle_of,
+    providers_of,
+    robot_of,
+    signature_of,
+)
 from dsac_robot.nodes.lifecycle import StackNode, percentile, value_pairs
 from dsac_robot.nodes.run import spin
 from dsac_robot.nodes.topics import POLICY_CMD_VEL
@@ -56,7 +64,7 @@ class PolicyNode(StackNode):
         robot, self._bundle = robot_of(robot_params), bundle_of(params)
         self._tolerance_m = self.values(PolicyParams).goal_tolerance_m
         self._frame = robot_params.base_frame
-        self._policy = DeployedPolicy(self._bundle, robot)
+        self._policy = DeployedPolicy(self._bundle, robot, providers=providers_of(params))
         self._forget()
         self._ages_s: deque[float] = deque(maxlen=LATENCIES_KEPT)  # of the scan, in ROS time, when its command leaves
         self._delays_s: deque[float] = deque(maxlen=LATENCIES_KEPT)  # steady, from the scan's coming to its command
@@ -141,6 +149,7 @@ class PolicyNode(StackNode):
             bundle_digest=bundle.digest,
             signed_by=signature_of(bundle),
             provider=self._policy.report.provider,
+            provider_problems="; ".join(self._policy.report.problems),
             ticks=self._ticks,
             scan_age_p50_s=percentile(self._ages_s, 50),
             scan_age_p99_s=percentile(self._ages_s, 99),

@@ -1,12 +1,19 @@
 """The commands `bundle` and `keys`, as a user calls them."""
 
 import argparse
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dsac_robot.apps.bundle_cmd import register
+from dsac_robot.bundle.card import Card
+from dsac_robot.bundle.engine_cache import gpu_name
+from dsac_robot.bundle.write import write_bundle
+
+from .conftest import policy_bytes
 
 
 def command(*words: object) -> int:
@@ -65,3 +72,47 @@ def test_an_incomplete_command_is_a_usage_error(words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command(*words)
     assert stopped.value.code == 2
+
+
+def test_diff_names_the_contract_first_and_says_where_nothing_differs(
+    bundle_dir: Path, trusted: Path, tmp_path: Path, card: Card, models, key, capsys
+) -> None:
+    lidar = replace(card.lidar, x_m=0.3)
+    monitor = replace(card.monitor, clear_after=7)
+    other = replace(card, name="other", lidar=lidar, monitor=monitor)
+    write_bundle(tmp_path / "other", other, *models, key)
+    assert command("bundle", "diff", bundle_dir, bundle_dir, "--trusted", trusted) == 0
+    assert capsys.readouterr().out == "no difference\n"
+    assert command("bundle", "diff", bundle_dir, tmp_path / "other", "--trusted", trusted) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["contract (must match the robot)", f"  lidar.x_m: {card.lidar.x_m} -> 0.3"]
+    assert "  monitor.clear_after: 3 -> 7" in lines and "  name: 'test_navigate' -> 'other'" in lines
+    assert not any("policy.onnx" in line for line in lines)
+    assert command("bundle", "diff", bundle_dir, tmp_path / "nowhere", "--trusted", trusted) == 2
+    assert "nowhere: no bundle can be read there" in capsys.readouterr().err
+
+
+def test_diff_shows_a_model_that_was_exchanged_and_a_monitor_that_is_gone(
+    bundle_dir: Path, trusted: Path, tmp_path: Path, card: Card, models, key, capsys
+) -> None:
+    write_bundle(tmp_path / "other", replace(card, monitor=None), policy_bytes(card.terms, 0.02), None, key)
+    assert command("bundle", "diff", bundle_dir, tmp_path / "other", "--trusted", trusted) == 0
+    out = capsys.readouterr().out
+    assert "policy.onnx: " in out and "monitor.onnx: " in out and "-> (none)" in out
+
+
+def test_build_engine_says_what_it_would_build_and_what_is_missing_here(
+    bundle_dir: Path, trusted: Path, tmp_path: Path, capsys
+) -> None:
+    if gpu_name() is not None:
+        assert command("bundle", "build-engine", bundle_dir, "--trusted", trusted, "--out", tmp_path) == 0
+        return
+    assert command("bundle", "build-engine", bundle_dir, "--trusted", trusted, "--out", tmp_path) == 2
+    captured = capsys.readouterr()
+    assert "policy.onnx: " in captured.out and "weights float32" in captured.out
+    assert "tensorrt is not installed" in captured.err or "no CUDA device" in captured.err
+
+
+def test_schema_is_printed_as_json(capsys) -> None:
+    assert command("bundle", "schema") == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["card_version"] == {"const": 1}

@@ -1,5 +1,6 @@
 """What models the runtime refuses, and how it chooses where to run."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.onnx_check import check_model
-from dsac_robot.bundle.runtime import ProviderTiming, Runtime, TensorSpec, choose
+from dsac_robot.bundle.runtime import CPU, ProviderTiming, Runtime, TensorSpec, choose
 
 INPUTS = [TensorSpec("twist", (2,))]
 OUTPUT = TensorSpec("command", (2,))
@@ -180,3 +181,56 @@ def test_the_fastest_provider_without_a_problem_is_chosen() -> None:
 def test_a_provider_that_is_not_there_is_named() -> None:
     with pytest.raises(BundleError, match="none of the providers NoSuchExecutionProvider is there"):
         Runtime(model(), INPUTS, OUTPUT, providers=["NoSuchExecutionProvider"])
+
+
+AZURE = "AzureExecutionProvider"  # a second provider that onnxruntime's own wheels have; it runs all on the CPU
+
+
+def test_each_provider_that_is_there_is_timed_and_the_fastest_runs() -> None:
+    runtime = Runtime(model(), INPUTS, OUTPUT, providers=[AZURE, CPU])
+    assert [timing.provider for timing in runtime.report.timings] == [AZURE, CPU]
+    assert all(0.0 < timing.p50_us <= timing.p99_us for timing in runtime.report.timings)
+    assert runtime.report.provider == min(runtime.report.timings, key=lambda timing: timing.p50_us).provider
+    assert runtime.report.problems == () and f"{AZURE}: p50" in str(runtime.report)
+
+
+def table_lookup() -> bytes:
+    """y = table[int(x)]: fails for an input outside the table, whoever runs it."""
+    table = numpy_helper.from_array(np.array([7.0, 8.0, 9.0], np.float32), "table")
+    nodes = [
+        helper.make_node("Cast", ["twist"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["command"]),
+    ]
+    return model(nodes, edit=lambda made: made.graph.initializer.append(table))
+
+
+def test_a_provider_that_fails_in_the_loop_is_left_for_the_cpu_and_the_report_says_so() -> None:
+    runtime = Runtime(table_lookup(), INPUTS, OUTPUT, providers=[AZURE])
+    assert runtime.report.provider == AZURE
+    with pytest.raises(Exception, match=r"[Gg]ather|out of|indices"):  # the CPU fails on it, too, and there is no other
+        runtime.run({"twist": np.array([0.0, 99.0], np.float32)})
+    assert runtime.report.provider == CPU
+    (problem,) = runtime.report.problems
+    assert problem.startswith(f"policy.onnx: {AZURE} failed in the loop: ")
+    assert runtime.run({"twist": np.array([2.0, 0.0], np.float32)}).tolist() == [9.0, 7.0]
+
+
+def test_what_is_written_to_the_buffers_is_what_a_bound_run_computes_on() -> None:
+    runtime = Runtime(model(), INPUTS, OUTPUT)
+    runtime.buffers["twist"][:] = 0.5, -0.25
+    before = runtime.output
+    runtime.run_bound()
+    assert runtime.output is before and before.tolist() == [0.5, -0.25]
+
+
+def test_a_bound_run_allocates_nothing_that_stays() -> None:
+    runtime = Runtime(model(), INPUTS, OUTPUT)
+    for _ in range(100):
+        runtime.run_bound()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(2000):
+        runtime.run_bound()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 2000

@@ -128,7 +128,8 @@ def test_the_bundle_drives_through_the_deployed_policy_and_its_monitor_judges(
 ) -> None:
     trained = bundling.Trained("test", actor, robot, ObservationLayout(), Recorded(flags=("untuned",)))
     models = bundling.fitted_models(trained, observations(400), commands(robot, 400))
-    assert set(models.parity) == {"command_max_abs", "scores_max_abs"} and max(models.parity.values()) < 1e-5
+    assert set(models.parity) == {"command_max_abs", "scores_max_abs", "rows"} and models.parity["rows"] == 400
+    assert max(models.parity["command_max_abs"], models.parity["scores_max_abs"]) < 1e-5
     write_bundle(tmp_path / "bundle", trained.card(bundling.OPEN), models.policy, models.monitor, None)
     bundle = load_bundle(tmp_path / "bundle", allow_unsigned=True)
     assert [report.model for report in check_contents(bundle)] == ["policy.onnx", "monitor.onnx"]

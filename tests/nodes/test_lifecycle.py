@@ -75,14 +75,14 @@ def test_an_invalid_transition_is_refused_and_changes_nothing(rig) -> None:
     assert node.trigger_configure() == OK
 
 
-def test_a_refused_configure_leaves_nothing_behind_and_can_be_tried_again(rig, bundle) -> None:
+def test_a_refused_configure_leaves_its_reason_in_diagnostics_alone_and_can_be_tried_again(rig, bundle) -> None:
     node = rig.node("policy")
     hidden = bundle.with_name("hidden")
     bundle.rename(hidden)
     try:
         assert node.trigger_configure() != OK
         assert str(bundle) in node.refusal
-        assert topics_of(node) == (set(), {"/clock"})
+        assert topics_of(node) == ({"/diagnostics"}, {"/clock"})
     finally:
         hidden.rename(bundle)
     assert node.trigger_configure() == OK

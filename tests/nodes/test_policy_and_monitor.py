@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 
@@ -197,19 +198,53 @@ def test_an_unsigned_bundle_is_refused_and_where_allowed_every_diagnostic_says_s
     monitor.trigger_configure()
     assert "sig" in monitor.refusal.lower()
     rig.node("policy").trigger_configure()
-    rig.until(lambda: bool(rig.world.diagnostics), "diagnostics")
-    assert {m.status[0].message.startswith("UNSIGNED") for m in rig.world.diagnostics} == {True}
+
+    def messages(name: str) -> list[str]:
+        statuses = [message.status[0] for message in rig.world.diagnostics]
+        return [status.message for status in statuses if status.name.startswith(f"/{name}")]
+
+    rig.until(lambda: bool(messages("policy") and messages("ood_monitor")), "diagnostics")
+    assert all(message.startswith("UNSIGNED") for message in messages("policy"))
+    assert all(message.startswith("refused to configure: ") for message in messages("ood_monitor"))
 
 
-def test_a_robot_with_another_lidar_is_refused_by_the_name_of_the_field(make_rig, bundle_params, tmp_path) -> None:
+@pytest.mark.parametrize("node_class", [PolicyNode, MonitorNode])
+def test_diagnostics_name_each_field_that_does_not_fit_the_bundles_value_and_the_robots(
+    make_rig, bundle_params, tmp_path, node_class
+) -> None:
     from dsac_robot.core.files import share_path
 
     text = share_path("config", "robots", "jackal.yaml").read_text(encoding="utf-8")
-    (tmp_path / "other.yaml").write_text(text.replace("beams: 720", "beams: 700"))
-    rig = make_rig(PolicyNode, policy={**bundle_params, "robot": str(tmp_path / "other.yaml")})
+    other = text.replace("beams: 720", "beams: 700").replace("wheel_radius_m: 0.098", "wheel_radius_m: 0.1")
+    (tmp_path / "other.yaml").write_text(other)
+    name = "policy" if node_class is PolicyNode else "ood_monitor"
+    rig = make_rig(node_class, **{name: {**bundle_params, "robot": str(tmp_path / "other.yaml")}})
+    node = rig.node(name)
+    node.trigger_configure()
+    rig.until(lambda: bool(rig.world.diagnostics), "diagnostics")
+    status = rig.world.diagnostics[-1].status[0]
+    assert status.level == DiagnosticStatus.ERROR and status.name.startswith(f"/{name}")
+    assert status.message == f"refused to configure: {node.refusal}"
+    for sentence in (
+        "lidar.beams: the bundle has 720, the robot has 700",
+        "geometry.wheel_radius_m: the bundle has 0.098, the robot has 0.1",
+    ):
+        assert sentence in status.message
+
+
+def test_a_provider_that_is_named_and_not_there_is_refused_and_the_cpu_can_be_named(make_rig, bundle_params) -> None:
+    rig = make_rig(
+        PolicyNode,
+        MonitorNode,
+        policy={**bundle_params, "provider": "tensorrt"},
+        ood_monitor={**bundle_params, "provider": "cpu"},
+    )
     policy = rig.node("policy")
     policy.trigger_configure()
-    assert "lidar.beams" in policy.refusal
+    assert "TensorrtExecutionProvider" in policy.refusal
+    monitor = rig.node("ood_monitor")
+    monitor.trigger_configure()
+    assert monitor.refusal is None
 
 
 @pytest.fixture

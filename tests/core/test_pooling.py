@@ -1,0 +1,50 @@
+"""Pooling a scan to sectors: the quick way gives what the rule says, bit for bit, whatever the lidar sends."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsac_robot.core.lidar import free_distance
+from dsac_robot.core.observation import pool
+from dsac_robot.core.robot import Lidar, load_robot
+from dsac_robot.core.values import Floats32, Scan
+
+LIDAR = replace(load_robot("jackal").lidar, beams=40)
+SECTORS = 7
+SPECIAL = [0.0, -0.0, -1.0, np.nan, np.inf, -np.inf, LIDAR.range_min_m, LIDAR.range_max_m, 1e-6, 1e9]
+
+
+def by_the_rule(ranges: Floats32, lidar: Lidar) -> Floats32:
+    """Least free distance of the valid beams of each sector, 0 where there is none."""
+    free, valid = free_distance(ranges, lidar)
+    starts = np.linspace(0, lidar.beams, SECTORS, endpoint=False).astype(int)
+    parts = zip(np.split(free, starts[1:]), np.split(valid, starts[1:]), strict=True)
+    return np.array([part[ok].min() if ok.any() else 0.0 for part, ok in parts], np.float32)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ranges=st.lists(st.floats(0.0625, 12.0, width=32) | st.sampled_from(SPECIAL), min_size=40, max_size=40),
+    zero_means=st.sampled_from(["invalid", "no_return"]),
+    least=st.sampled_from([0.0, LIDAR.range_min_m]),
+)
+def test_sectors_are_the_least_free_distances_of_valid_beams(
+    ranges: list[float], zero_means: str, least: float
+) -> None:
+    lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
+    values = np.array(ranges, np.float32)
+    kept = values.copy()
+    found = pool(Scan(0, values), lidar, SECTORS)
+    assert found.dtype == np.float32
+    assert found.tobytes() == by_the_rule(values, lidar).tobytes()
+    assert values.tobytes() == kept.tobytes()  # the scan is not written to
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> None:
+    values = np.linspace(1.0, 12.0, 40).astype(np.float32)
+    values[13] = special
+    assert pool(Scan(0, values), LIDAR, SECTORS).tobytes() == by_the_rule(values, LIDAR).tobytes()
