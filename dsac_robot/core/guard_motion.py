@@ -1,7 +1,8 @@
 """How the base will move: commands under way, the stop that would be sent, and roll-outs of both. Planar, vectorised.
 
-The base is modelled as a pure delay and a first-order lag on speed and yaw rate (``robot.actuation``). Time runs from
-the stamp of the newest odometry; poses are in the base frame at that stamp.
+The base is modelled as a pure delay and a first-order lag on speed and yaw rate (``robot.actuation``); in a turn its
+tyres slip outward, so that it moves in the direction it had ``side_slip_s`` before. Time runs from the stamp of the
+newest odometry; poses are in the base frame at that stamp.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Motion:
     delay_s: float
     radius_m: float  # circumradius of the footprint about the base origin
     settle_s: float  # the lag has died out after this
+    side_slip_s: float  # the direction of motion is behind the heading by this times the yaw rate
     lag: Floats  # (T, T): twist after each grid step = lag @ commands + decay * first twist
     decay: Floats  # (T,)
 
@@ -52,7 +54,8 @@ class Motion:
         radius = float(np.hypot(*robot.footprint.T).max())
         decay = np.power(keep, np.arange(steps) + 1.0)
         delay = robot.actuation.action_delay_s + robot.actuation.response_delay_s
-        return cls(robot.limits, delay, radius, settle, lag, np.asarray(decay))
+        slip = robot.actuation.side_slip_s
+        return cls(robot.limits, delay, radius, settle, slip, lag, np.asarray(decay))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +135,12 @@ def roll_out(commands: Floats, first: Twist, before: Floats, hold_s: float, moti
     speed[:, 0], turn[:, 0] = first
     speed[:, 1:] = fixed[:, 0] + commands[:, :1] * shape
     turn[:, 1:] = fixed[:, 1] + commands[:, 1:] * shape
-    return _sampled(speed, turn, motion.radius_m)
+    return _sampled(speed, turn, motion)
 
 
-def _sampled(speed: Floats, turn: Floats, radius_m: float) -> Rollout:
+def _sampled(speed: Floats, turn: Floats, motion: Motion) -> Rollout:
     """Integrate twists on the grid and keep poses spaced by SPACING_M of the fastest candidate. # (K, T + 1) each"""
-    corner = np.abs(speed) + radius_m * np.abs(turn)  # speed of the fastest corner, at most
+    corner = np.abs(speed) + motion.radius_m * np.abs(turn)  # speed of the fastest corner, at most
     count = speed.shape[1] - 1
     moving = corner > REST_MPS
     last = count + 1 - np.argmax(moving[:, ::-1], axis=1)  # (K,) first grid index at rest
@@ -146,7 +149,7 @@ def _sampled(speed: Floats, turn: Floats, radius_m: float) -> Rollout:
     yaw, x, y = np.zeros((3, len(speed), final + 1))
     steps = (turn[:, 1 : final + 1] + turn[:, :final]) * (0.5 * GRID_S)
     steps.cumsum(axis=1, out=yaw[:, 1:])
-    middle = yaw[:, 1:] - 0.5 * steps
+    middle = yaw[:, 1:] - (0.5 + motion.side_slip_s / GRID_S) * steps  # of the motion, which lags the heading
     travel = (speed[:, 1 : final + 1] + speed[:, :final]) * (0.5 * GRID_S)
     (travel * np.cos(middle)).cumsum(axis=1, out=x[:, 1:])
     (travel * np.sin(middle)).cumsum(axis=1, out=y[:, 1:])

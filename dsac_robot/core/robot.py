@@ -75,6 +75,14 @@ class Actuation:
         high=0.5,
         help="true speed is so much later than delay and motor lag say (controller, tyres); the guard counts on it",
     )
+    side_slip_s: float = param(
+        0.0,
+        unit="s",
+        low=0.0,
+        high=0.5,
+        help="in a turn the direction of motion lags the heading by this times the yaw rate (tyres slip outward); "
+        "the guard counts on it",
+    )
     command_timeout_s: float = param(
         0.2, unit="s", low=0.05, high=1.0, help="the base ramps to zero after this silence"
     )
