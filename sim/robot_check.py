@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from dsac_robot.core.action import slew
+from dsac_robot.core.action import Ramp
 from dsac_robot.core.kinematics import wrap_angle
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, ns
@@ -111,7 +111,7 @@ class _Driver:
 
     def __init__(self, robot: Robot) -> None:
         self.sim, self._robot = Simulator(robot, BARE, 0, SimParams(noise=False)), robot
-        self._last = Command(0, 0.0, 0.0)
+        self._ramp = Ramp()
         supports = len(self.sim.supports())
         self._supports, self.periods, self.periods_down = supports, 0, 0
 
@@ -120,8 +120,8 @@ class _Driver:
         distance, turn = 0.0, 0.0
         for _ in range(round(seconds / PERIOD_S)):
             now_ns, before = self.sim.time_ns, self.sim.pose
-            sent = slew(self._last, Command(now_ns, speed_mps, yaw_rate_radps), self._robot.limits, PERIOD_S)
-            self._step(Command(now_ns, sent.speed_mps, sent.yaw_rate_radps))
+            self._ramp = self._ramp.toward((speed_mps, yaw_rate_radps), self._robot.limits, PERIOD_S)
+            self._step(Command(now_ns, *self._ramp.twist))
             after = self.sim.pose
             distance += math.hypot(after[0] - before[0], after[1] - before[1])
             turn += wrap_angle(after[2] - before[2])
@@ -129,14 +129,14 @@ class _Driver:
 
     def stop(self, seconds: float) -> float:
         """Brake as stops do; returns the distance."""
-        start = self.sim.pose
+        start, (speed, _) = self.sim.pose, self._ramp.twist
         for _ in range(round(seconds / PERIOD_S)):
-            speed = max(0.0, self._last.speed_mps - self._robot.limits.brake_mps2 * PERIOD_S)
+            speed = max(0.0, speed - self._robot.limits.brake_mps2 * PERIOD_S)
             self._step(Command(self.sim.time_ns, speed, 0.0))
+        self._ramp = Ramp()
         return math.hypot(self.sim.pose[0] - start[0], self.sim.pose[1] - start[1])
 
     def _step(self, command: Command) -> None:
-        self._last = command
         self.sim.send(command)
         self.sim.advance(self.sim.time_ns + ns(PERIOD_S))
         self.periods += 1

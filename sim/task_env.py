@@ -1,7 +1,7 @@
 """What all tasks share as Gymnasium environments: robot, simulator, history, and one control period a step.
 
 The action in [-1, 1]^2 asks for a twist; between ticks the commands that are really sent follow it at the guard's rate
-within the robot's acceleration limits, as on the machine. Observations are built from the samples that a bag of the
+within the robot's limits of acceleration and jerk, as on the machine. Observations are built from the samples that a bag of the
 same drive would hold.
 """
 
@@ -13,13 +13,13 @@ from typing import TypeVar
 import gymnasium
 import numpy as np
 
-from dsac_robot.core.action import ActionMap, slew
+from dsac_robot.core.action import ActionMap, Ramp
 from dsac_robot.core.history import History
 from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.observation import ObservationBuilder, ObservationLayout, flatten
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Command, Contact, Floats32, Goal, Odom, Plan, Scan, ns
+from dsac_robot.core.values import Command, Contact, Floats32, Goal, Odom, Plan, Scan, Twist, ns
 from sim.family import load_family
 from sim.simulator import SimParams, Simulator
 from sim.worlds import World
@@ -83,12 +83,12 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
     def _begin(self, task: Goal | Plan) -> Floats32:
         """Give the robot its task and let it stand still until the stack is full; the first observation."""
         self.history.add(task)
-        self._last_sent = Command(0, 0.0, 0.0)
-        self.history.add(self._last_sent)
+        self._ramp = Ramp()
+        self.history.add(Command(0, *self._ramp.twist))
         self._collect(0)
         warm_ns = (self.layout.frames - 1) * self._period_ns
         while self._tick_ns < warm_ns:
-            self._run_period(self._last_sent)
+            self._run_period(self._ramp.twist)
         return self._observe()
 
     def _act(self, action: Floats32) -> None:
@@ -96,7 +96,7 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
         if not np.all(np.isfinite(action)):
             raise ValueError(f"action {action} is not finite")
         speed, yaw_rate = (float(value) for value in self.actions.to_command(np.asarray(action, np.float64)))
-        self._run_period(Command(self._tick_ns, max(speed, 0.0) if self._common.forward_only else speed, yaw_rate))
+        self._run_period((max(speed, 0.0) if self._common.forward_only else speed, yaw_rate))
 
     def _newest(self, kind: type[S]) -> S:
         """The newest sample of a kind at this tick."""
@@ -110,7 +110,7 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
     def _caused(self) -> bool:
         return self.sim.touched and self.sim.touch_speed_mps > CAUSED_MPS
 
-    def _run_period(self, asked: Command) -> None:
+    def _run_period(self, asked: Twist) -> None:
         end_ns = self._tick_ns + self._period_ns
         sent_ns = self._tick_ns
         while sent_ns < end_ns:
@@ -118,10 +118,10 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
             self._collect(sent_ns)
             if self.sim.touched:
                 break
-            sent = slew(self._last_sent, asked, self.robot.limits, COMMAND_PERIOD_S)
-            self._last_sent = Command(sent_ns, sent.speed_mps, sent.yaw_rate_radps)
-            self.history.add(self._last_sent)
-            self.sim.send(self._last_sent)
+            self._ramp = self._ramp.toward(asked, self.robot.limits, COMMAND_PERIOD_S)
+            sent = Command(sent_ns, *self._ramp.twist)
+            self.history.add(sent)
+            self.sim.send(sent)
         self._collect(end_ns)
         self._tick_ns = end_ns
 

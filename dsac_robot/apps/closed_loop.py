@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from dsac_robot.core.action import slew
+from dsac_robot.core.action import Ramp
 from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
 from dsac_robot.core.history import MissingSampleError
@@ -103,7 +103,7 @@ def drive(
     sim_params: SimParams | None = None,
     observer: Callable[[Moment], None] | None = None,
 ) -> Drive:
-    """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only slewed; without
+    """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only ramped; without
     ``monitor`` the guard needs no verdicts. ``plant`` is the robot as it truly is where that differs from ``robot``,
     the description that policy, monitor, guard and base go by. ``observer`` is shown each guard period. Same arguments,
     same drive."""
@@ -181,6 +181,7 @@ class _Loop:
         self._ready: list[tuple[int, Command, Verdict | None]] = []  # (usable from, …)
         self._command: Command | None = None
         self._verdict: Verdict | None = None
+        self._ramp = Ramp()  # without a guard
         self._sent = Command(0, 0.0, 0.0)
         self._now = (Level.STOP, Reason.COMMAND_MISSING)
         policy.reset()
@@ -225,15 +226,15 @@ class _Loop:
         while self._ready and self._ready[0][0] <= now_ns:
             _, self._command, self._verdict = self._ready.pop(0)
         if self.model is None:
-            asked = self._command or Command(now_ns, 0.0, 0.0)
-            sent = slew(self._sent, asked, self.robot.limits, self.period_s)
+            asked = (self._command.speed_mps, self._command.yaw_rate_radps) if self._command else (0.0, 0.0)
+            self._ramp = self._ramp.toward(asked, self.robot.limits, self.period_s)
+            self._sent = Command(now_ns, *self._ramp.twist)
             self._now = (Level.DRIVE, Reason.NONE)
         else:
             inputs = GuardInput(now_ns, self._scan, self._odom, self._command, self._verdict)
             self.state, decision = step(self.state, inputs, self.model)
-            sent = Command(now_ns, decision.speed_mps, decision.yaw_rate_radps)
+            self._sent = Command(now_ns, decision.speed_mps, decision.yaw_rate_radps)
             self._now = (decision.level, decision.reason)
-        self._sent = Command(now_ns, sent.speed_mps, sent.yaw_rate_radps)
         self.level_s[self._now[0]] += self.period_s
         self.reasons[self._now[1].name] = self.reasons.get(self._now[1].name, 0) + 1
         self.policy.add(self._sent)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dsac_robot.core.action import Ramp
 from dsac_robot.core.guard_check import Checker, Choice, Situation
 from dsac_robot.core.guard_fallback import Fallback, back_off_command
 from dsac_robot.core.guard_geometry import pose_of
 from dsac_robot.core.guard_inputs import Fault, Pairing, age_s, clamped, paired, policy_fault, teleop_state
 from dsac_robot.core.guard_memory import View
-from dsac_robot.core.guard_motion import Sent, Twist, limit_rates, stop_step, under_way
+from dsac_robot.core.guard_motion import Sent, stop_step, under_way
 from dsac_robot.core.guard_sensed import SAMPLES_MAX, Sensed, sense
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Command, ns
+from dsac_robot.core.values import Command, Twist, ns
 
+REPLACED = (Reason.CLEARANCE, Reason.UNSEEN_SPACE, Reason.NO_SAFE_COMMAND)  # by the guard's own command
 STOP_STEP_S_MAX = 0.1  # a stop that was called late goes down its ramp by at most so much at once
 
 
@@ -58,6 +60,7 @@ class GuardState:
     latch: Fault | None = None
     halt: Halt | None = None
     fallback: Fallback = field(default_factory=Fallback)
+    rates: Twist = (0.0, 0.0)  # of the last drive command, for the limit of jerk; none after a stop
 
 
 def initial_state() -> GuardState:
@@ -77,6 +80,12 @@ class _Now:
     sensed: Sensed
     pairing: Pairing
     fallback: Fallback
+    rates: Twist
+
+    @property
+    def drive_s(self) -> float:
+        """A drive command may change by what the limits allow in so long."""
+        return min(self.elapsed_s, 2.0 * self.model.params.period_s)
 
     @property
     def down(self) -> Twist:
@@ -100,14 +109,15 @@ def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardSt
     if inp.command is None or age_s(inp.now_ns, inp.command.stamp_ns) >= -params.future_tolerance_s:
         pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
     latch = _latched(state.latch, inp)
-    now = _Now(inp, model, state.sent, last, min(max(elapsed, 0.0), STOP_STEP_S_MAX), sensed, pairing, state.fallback)
+    elapsed_s = min(max(elapsed, 0.0), STOP_STEP_S_MAX)
+    now = _Now(inp, model, state.sent, last, elapsed_s, sensed, pairing, state.fallback, state.rates)
     if inp.clock_lost:
         fault = Fault(Reason.CLOCK_LOST)
     elif fault is None:
         fault = Fault(inp.fault) if inp.fault != Reason.NONE else wrong
     halt, fallback, decision = _decided(now, latch, state.halt, fault)
     sent = _logged(state.sent, inp.now_ns, decision, model)
-    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback), decision
+    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback, _rates(now, decision)), decision
 
 
 def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
@@ -156,7 +166,7 @@ def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback
     fallback = now.fallback.step(base, now.elapsed_s) if now.fallback.under_way else now.fallback
     if fallback.under_way is None:
         decision = _drive(now, asked, view, teleop=False)
-        held = decision.reason in (Reason.CLEARANCE, Reason.UNSEEN_SPACE, Reason.NO_SAFE_COMMAND)
+        held = decision.reason in REPLACED
         return fallback.held(base, now.elapsed_s, held, params), decision
     target = back_off_command(base, now.sensed.memory, now.model.robot.limits, params)
     choice = _checked(now, target, view)
@@ -168,8 +178,8 @@ def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback
 
 def _checked(now: _Now, target: Twist, view: View) -> Choice:
     """``target``, as near as the rate limits let it come, or what is safe in its place."""
-    limited = limit_rates(now.last, target, min(now.elapsed_s, 2.0 * now.model.params.period_s), now.model.robot.limits)
-    return now.model.checker.choose(target, limited, _situation(now, view))
+    ramp = Ramp(now.last, now.rates).toward(target, now.model.robot.limits, now.drive_s)
+    return now.model.checker.choose(target, ramp.twist, _situation(now, view))
 
 
 def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
@@ -218,6 +228,19 @@ def _situation(now: _Now, view: View) -> Situation:
         view=view,
         memory=now.sensed.memory,
     )
+
+
+def _rates(now: _Now, decision: Decision) -> Twist:
+    """How fast the drive command changes now. What a stop slowed, or the guard's own command, may end at once."""
+    if decision.level >= Level.STOP or now.drive_s <= 0.0:
+        return 0.0, 0.0
+    after = (decision.speed_mps, decision.yaw_rate_radps)
+    speed, turn = ((a - b) / now.drive_s if _kept(a, b, decision) else 0.0 for a, b in zip(after, now.last, strict=True))
+    return speed, turn
+
+
+def _kept(after: float, before: float, decision: Decision) -> bool:
+    return decision.reason not in REPLACED or abs(after) > abs(before)
 
 
 def _logged(sent: tuple[Sent, ...], now_ns: int, decision: Decision, model: GuardModel) -> tuple[Sent, ...]:

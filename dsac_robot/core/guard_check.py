@@ -24,11 +24,11 @@ from dsac_robot.core.guard_geometry import (
 )
 from dsac_robot.core.guard_inputs import Numbers
 from dsac_robot.core.guard_memory import BODY_M, Mask, Memory, View, hidden_points, seen_free
-from dsac_robot.core.guard_motion import Motion, Rollout, Twist, roll_out, stop_step
+from dsac_robot.core.guard_motion import REST_MPS, Motion, Rollout, roll_out, stop_step
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.reasons import Level, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Floats
+from dsac_robot.core.values import NS, Floats, Twist
 
 TIE_M = 2e-5  # rounding in "no nearer than the stop"
 SPEED_PARTS = (1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0)  # of the way from the stop's speed to the asked one
@@ -36,6 +36,7 @@ TURN_PARTS = (0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0)  # o
 TURN_COST = 1.2  # a full change of yaw rate against a full change of speed: slowing down on the arc is preferred
 FLIP_COST = 0.5  # against turning back and forth
 START_YAW_RATE_RADPS = 0.5  # the turning counterpart of start_speed_mps
+CREEP_MPS = 1.5 * REST_MPS  # of the fastest corner
 STILL_MPS, STILL_RADPS = 0.01, 0.03  # a slower motion is none
 UNSEEN_TRIES = 6  # candidates tried against unseen space, each costing a look-up
 
@@ -152,9 +153,12 @@ class Checker:
         return bool(free.all())
 
     def probe(self, commands: Floats, at: Situation) -> Floats:
-        """The commands as checked: from rest, at least at the start speed. # (K, 2)"""
+        """The commands as checked: from rest, at least at the start speed; under way, at least at a speed that a
+        roll-out does not take for rest, or a robot could creep anywhere. # (K, 2)"""
         if at.last != (0.0, 0.0):
-            return commands
+            corner = np.abs(commands[:, 0]) + self.outline.radius_m * np.abs(commands[:, 1])
+            slow = (corner > 0.0) & (corner < CREEP_MPS)
+            return commands * np.where(slow, CREEP_MPS / np.maximum(corner, 1e-12), 1.0)[:, None]
         driving = np.abs(commands[:, 0]) > 1e-3
         by_speed = np.abs(commands[:, 0]) / max(self.params.start_speed_mps, 1e-6)
         part = np.maximum(np.where(driving, by_speed, np.abs(commands[:, 1]) / START_YAW_RATE_RADPS), 1e-6)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from dsac_robot.core.guard_geometry import Pose
 from dsac_robot.core.guard_memory import Memory
-from dsac_robot.core.guard_motion import Twist
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.robot import Limits
+from dsac_robot.core.values import Twist
 
 AWAY_M = 0.1  # farther from where it was held, the robot is under way again
 SAME_PLACE_M = 1.0  # held again so near: it is the same trouble

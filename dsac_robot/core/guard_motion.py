@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.robot import Limits, Robot
-from dsac_robot.core.values import NS, Floats
+from dsac_robot.core.values import NS, Floats, Twist
 
-Twist = tuple[float, float]  # speed m/s, yaw rate rad/s
 GRID_S = 0.02  # time step of a roll-out
 SPACING_M = 0.025  # poses are checked at this spacing of the fastest corner, or at GRID_S where that is coarser
 REST_MPS = 0.02  # below this speed of every corner the robot is at rest
@@ -90,17 +89,6 @@ def stop_step(last: Twist, elapsed_s: float, limits: Limits) -> Twist:
         return 0.0, 0.0
     scale = 1.0 - elapsed_s / needed
     return last[0] * scale, last[1] * scale
-
-
-def limit_rates(last: Twist, target: Twist, elapsed_s: float, limits: Limits) -> Twist:
-    """``target``, or as near as a drive command may come to it from the ``last`` one sent ``elapsed_s`` before.
-
-    Speeding up and slowing down obey ``accel_mps2_max``, turning ``yaw_accel_radps2_max``, as in ``core.action.slew``.
-    """
-    change = limits.accel_mps2_max * elapsed_s
-    speed = min(max(target[0], last[0] - change), last[0] + change)
-    turn = limits.yaw_accel_radps2_max * elapsed_s
-    return speed, min(max(target[1], last[1] - turn), last[1] + turn)
 
 
 def under_way(sent: tuple[Sent, ...], start_ns: int, acts_s: float, delay_s: float) -> Floats:

@@ -19,11 +19,10 @@ from dsac_robot.core.guard_inputs import (
     scan_fault,
 )
 from dsac_robot.core.guard_memory import Memory, View, read_scan, remember
-from dsac_robot.core.guard_motion import Twist
 from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.reasons import Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Odom, Scan, ns
+from dsac_robot.core.values import Odom, Scan, Twist, ns
 
 SAMPLES_MAX = 64
 DRIVEN_MPS, DRIVEN_RADPS = 0.1, 0.3  # odometry must show a command of so much

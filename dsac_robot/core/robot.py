@@ -105,6 +105,12 @@ class Limits:
     brake_mps2: float = param(
         unit="m/s^2", low=0.01, high=20.0, help="deceleration of stops, which is reached on the worst floor"
     )
+    jerk_mps3_max: float = param(
+        100.0, unit="m/s^3", low=0.1, high=10000.0, help="change of the acceleration of drive commands"
+    )
+    yaw_jerk_radps3_max: float = param(
+        300.0, unit="rad/s^3", low=0.1, high=10000.0, help="change of their turn acceleration"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from dsac_robot.apps.cli import main
 from dsac_robot.apps.robot_text import Change, change_values
-from dsac_robot.core.action import slew
+from dsac_robot.core.action import Ramp
 from dsac_robot.core.files import share_path
 from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import Command, Odom, Sample, Scan, ns
@@ -49,7 +49,7 @@ def drive(bag: Path, seconds: float, moving: bool = True) -> Driven:
     rng = np.random.default_rng(1)
     samples: list[Sample] = []
     turns: list[tuple[float, float, float]] = []  # wheel angles left and right, heading, every period
-    sent, asked, until_ns = Command(0, 0.0, 0.0), (0.0, 0.0), 0
+    ramp, asked, until_ns = Ramp(), (0.0, 0.0), 0
     while sim.time_ns < ns(seconds):
         now_ns = sim.time_ns
         if now_ns >= until_ns and moving:
@@ -60,8 +60,8 @@ def drive(bag: Path, seconds: float, moving: bool = True) -> Driven:
                 off = math.remainder(math.atan2(-y, -x) - yaw, 2.0 * math.pi)
                 turn, speed = float(np.clip(1.2 * off, -1.5, 1.5)), 0.1 if abs(off) > 1.0 else speed
             asked = (speed, turn)
-        ramped = slew(sent, Command(now_ns, *asked), NOMINAL.limits, PERIOD_S)
-        sent = Command(now_ns, ramped.speed_mps, ramped.yaw_rate_radps)
+        ramp = ramp.toward(asked, NOMINAL.limits, PERIOD_S)
+        sent = Command(now_ns, *ramp.twist)
         samples.append(sent)
         sim.send(sent)
         samples += sim.advance(now_ns + ns(PERIOD_S))
