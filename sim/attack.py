@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dsac_robot.core.action import slew
+from dsac_robot.core.action import Ramp
 from dsac_robot.core.guard import GuardModel, initial_state, step
 from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.navigate import CAUSED_MPS
@@ -70,8 +70,8 @@ def attack(
 ) -> Episode:
     """Run one episode of ``ATTACKS[name]``; ``guard`` is of the attack's profile.
 
-    Without ``guarded`` commands are only slewed: the same seed shows whether the attack is one. ``trained`` makes the
-    trained driver. The same arguments give the same episode.
+    Without ``guarded`` commands are only limited in their change: the same seed shows whether the attack is one.
+    ``trained`` makes the trained driver. The same arguments give the same episode.
     """
     kind = ATTACKS[name]
     world = arena(seed, roomy=kind.chasers)
@@ -99,7 +99,7 @@ def _run(
     state, braking, ledger = initial_state(), Braking(robot, params), Ledger(params.period_s)
     scan: Scan | None = None
     odom: Odom | None = None
-    sent, way_m, last, now_ns = Command(0, 0.0, 0.0), 0.0, sim.pose, 0
+    ramp, way_m, last, now_ns = Ramp(), 0.0, sim.pose, 0
     if chasers is not None:
         chasers.start(sim)
     while now_ns < ns(TIME_S) and way_m < WAY_M:
@@ -116,7 +116,8 @@ def _run(
             break
         asked = Command(now_ns, *driver.command(now_ns))
         if model is None:
-            sent = slew(sent, asked, robot.limits, params.period_s)
+            ramp = ramp.toward((asked.speed_mps, asked.yaw_rate_radps), robot.limits, params.period_s)
+            sent = Command(now_ns, *ramp.twist)
         else:
             state, decision = step(state, GuardInput(now_ns, scan, odom, asked), model)
             sent = Command(now_ns, decision.speed_mps, decision.yaw_rate_radps)
@@ -130,6 +131,16 @@ def _run(
         now_ns += period_ns
     caused = sim.touched and sim.touch_speed_mps > CAUSED_MPS
     return Episode(
-        name, seed, model is not None, now_ns / NS, way_m, sim.touched, caused, sim.touch_speed_mps,
-        caused and ledger.held_lately, ledger.steps, ledger.broken_steps, ledger.broken,
+        name,
+        seed,
+        model is not None,
+        now_ns / NS,
+        way_m,
+        sim.touched,
+        caused,
+        sim.touch_speed_mps,
+        caused and ledger.held_lately,
+        ledger.steps,
+        ledger.broken_steps,
+        ledger.broken,
     )

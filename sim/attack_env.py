@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dsac_robot.core.attack import AttackParams, AttackStep, cost, reward
@@ -11,9 +11,9 @@ from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.observation import LAYOUTS, ObservationLayout
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Command, Floats32, Goal, Odom, Scan, ns
+from dsac_robot.core.values import Command, Floats32, Goal, Odom, Scan, Twist
 from sim.attack_world import arena
-from sim.task_env import COMMAND_PERIOD_S, TaskEnv, TaskEnvParams
+from sim.task_env import TaskEnv, TaskEnvParams
 
 STATIC = GuardParams(
     obstacle_speed_mps_max=0.0,
@@ -28,7 +28,7 @@ STATIC = GuardParams(
 class AttackEnvParams(TaskEnvParams):
     """What the environment adds to the task."""
 
-    guarded: float = param(0.5, unit="", low=0.0, high=1.0, help="part of the episodes that are driven behind the guard")
+    guarded: float = param(0.5, unit="", low=0.0, high=1.0, help="part of the episodes behind the guard")
 
 
 class AttackEnv(TaskEnv):
@@ -71,14 +71,11 @@ class AttackEnv(TaskEnv):
             info["caused"] = self._caused
         return self._observe(), reward(done, self.robot, self.task), done.contact, truncated, info
 
-    def _sent(self, sent_ns: int, asked: Command) -> Command:
+    def _to_send(self, sent_ns: int, asked: Twist) -> Command:
         """What the base is told: the guard's decision, or the asked command within the rate limits."""
         if self._state is None:
-            return super()._sent(sent_ns, asked)
+            return super()._to_send(sent_ns, asked)
         newest = self.history.newest
-        given = GuardInput(sent_ns, newest(Scan, sent_ns), newest(Odom, sent_ns), replace(asked, stamp_ns=sent_ns))
+        given = GuardInput(sent_ns, newest(Scan, sent_ns), newest(Odom, sent_ns), Command(sent_ns, *asked))
         self._state, decision = step(self._state, given, self._model)
         return Command(sent_ns, decision.speed_mps, decision.yaw_rate_radps)
-
-
-__all__ = ["COMMAND_PERIOD_S", "AttackEnv", "AttackEnvParams", "ns"]

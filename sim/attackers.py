@@ -51,8 +51,9 @@ class RandomDriver:
             limits, rng = self._limits, self._rng
             turn = limits.yaw_rate_radps_max
             if self._kind == "white":
-                self._asked = float(rng.uniform(limits.speed_mps_min, limits.speed_mps_max)), float(
-                    rng.uniform(-turn, turn)
+                self._asked = (
+                    float(rng.uniform(limits.speed_mps_min, limits.speed_mps_max)),
+                    float(rng.uniform(-turn, turn)),
                 )
                 wait_s = TICK_S
             else:

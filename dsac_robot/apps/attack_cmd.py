@@ -49,7 +49,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), metavar="LIST", help=f"default: {','.join(KINDS)}")
     parser.add_argument("--episodes", type=int, default=70, help="seeds in all, shared by the kinds (default: 70)")
     parser.add_argument("--seed", type=int, default=0, help="the first one (default: 0)")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="trained attacker, .onnx (default: the shipped one)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="trained attacker: .onnx or run folder (default: the shipped one)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="episodes at the same time (default: 2)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep episodes there, to go on from")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
@@ -86,15 +88,8 @@ def run(args: argparse.Namespace) -> int:
             f"--episodes {args.episodes} must be at least {len(kinds)}, one of each kind; --seed {args.seed} at least 0"
         )
     robot = load_robot(args.robot)
-    weights = args.weights or share_path("config", "attackers") / WEIGHTS.format(robot=robot.name)
-    if any(ATTACKS[kind].driver == TRAINED for kind in kinds) and not weights.is_file():
-        raise ParameterError(
-            f"{weights} is missing: train it (dsac-robot train attack --robot {args.robot} --out RUN, then dsac-robot "
-            f"attack --weights RUN/attacker.onnx), or leave the trained ones out of --kinds"
-        )
-    jobs = [
-        Job(kinds[i % len(kinds)], args.seed + i // len(kinds), robot, str(weights)) for i in range(args.episodes)
-    ]
+    weights = _weights(args.weights, robot) if any(ATTACKS[kind].driver == TRAINED for kind in kinds) else Path()
+    jobs = [Job(kinds[i % len(kinds)], args.seed + i // len(kinds), robot, str(weights)) for i in range(args.episodes)]
     profiles = {profile: as_dict(guard_params(profile)) for profile in ("static", "dynamic")}
     header = json.loads(json.dumps({"robot": as_dict(robot), "guard": profiles}))
     episodes = _attack_all(jobs, args.processes, header, args.out)
@@ -114,6 +109,21 @@ def run(args: argparse.Namespace) -> int:
     return status(figures, args.strict)
 
 
+def _weights(given: Path | None, robot: Robot) -> Path:
+    """The trained attacker's model: the one given, that of the run given, or the shipped one."""
+    if given is not None and given.is_dir():
+        from dsac_robot.apps.attack_driver import exported
+
+        return exported(given, robot)
+    weights = given or share_path("config", "attackers") / WEIGHTS.format(robot=robot.name)
+    if not weights.is_file():
+        raise ParameterError(
+            f"{weights} is missing: train it (dsac-robot train attack --robot {robot.name} --out RUN) and give "
+            "--weights RUN, or leave the trained ones out of --kinds"
+        )
+    return weights
+
+
 def _attack_all(jobs: list[Job], processes: int, header: dict[str, Any], out: Path | None) -> list[Episode]:
     """All episodes, those that ``out`` holds from an earlier start included."""
     path = out / EPISODES_FILE if out else None
@@ -129,7 +139,9 @@ def _attack_all(jobs: list[Job], processes: int, header: dict[str, Any], out: Pa
             with path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(json.dumps(dataclasses.asdict(e)) + "\n" for e in pair))
         if pair[0].violation:
-            print(f"VIOLATION: {pair[0].attack} seed {pair[0].seed} at {pair[0].touch_speed_mps:.3f} m/s", file=sys.stderr)
+            print(
+                f"VIOLATION: {pair[0].attack} seed {pair[0].seed} at {pair[0].touch_speed_mps:.3f} m/s", file=sys.stderr
+            )
         rest_s = (time.monotonic() - started) / count * (len(left) - count)
         if sys.stderr.isatty() or count % 50 == 0 or count == len(left):
             line = f"{count}/{len(left)} episodes | left {rest_s:.0f} s"

@@ -85,5 +85,8 @@ def figures_of(episodes: Sequence[Episode]) -> list[Figure]:
         Figure("excluded_steps", sum(e.broken_steps for e in on)),
         Figure("steps", sum(e.steps for e in on)),
     ]
-    each = [Figure(f"contact_rate_without_guard_{r['attack']}", r["contacts_without_guard"], "", WITHOUT_GUARD) for r in rows]
+    each = [
+        Figure(f"contact_rate_without_guard_{r['attack']}", r["contacts_without_guard"], "", WITHOUT_GUARD)
+        for r in rows
+    ]
     return figures + each

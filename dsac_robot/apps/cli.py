@@ -19,6 +19,7 @@ COMMANDS = (
     "bundle_cmd",
     "barn_cmd",
     "eval_cmd",
+    "attack_cmd",
     "bag_cmd",
     "identify_cmd",
     "dataset_cmd",
