@@ -20,6 +20,7 @@ COMMANDS = (
     "barn_cmd",
     "eval_cmd",
     "attack_cmd",
+    "falsify_cmd",
     "bag_cmd",
     "identify_cmd",
     "dataset_cmd",
