@@ -1,7 +1,7 @@
 """What the guard assumes of the world, looked at step by step with the simulator's truth.
 
-The promise holds if obstacles move no faster than the bound and are seen, and if the robot acts within ``reaction_s``
-and then brakes by ``brake_mps2`` at least. A contact counts against the guard unless one of these was broken within the
+The promise holds if obstacles move no faster than the bound and are seen, and if the robot acts as late as its file
+says and then brakes by ``brake_mps2`` at least. A contact counts against the guard unless one of these was broken within the
 last ``WINDOW_S`` before it.
 """
 
@@ -19,17 +19,18 @@ ASSUMPTIONS = ("braking", "obstacle_speed", "lidar_sees")
 
 
 class Braking:
-    """Whether the robot is no faster than one that acts in time and brakes as assumed.
+    """Whether the robot is no faster than one that answers as its file says and brakes as assumed.
 
     With commands c(t) sent, such a robot's speed is at most e(t) = max(c over the last ``late_s``, e(t - dt) - b dt),
-    forwards and backwards alike: ``late_s`` is ``reaction_s``, what the robot file adds to it (``response_delay_s``) and
-    the lag of the motors, which follow a ramp later by their time constant.
+    forwards and backwards alike. ``late_s``: the guard's period, delay, response delay, and the motors' time constant,
+    by which a first-order lag follows a ramp later.
     """
 
     def __init__(self, robot: Robot, params: GuardParams) -> None:
         actuation = robot.actuation
-        late_s = params.reaction_s + actuation.response_delay_s + actuation.motor_time_constant_s
-        self._sent: deque[float] = deque([0.0], maxlen=math.ceil(late_s / params.period_s) + 1)
+        late_s = params.period_s + actuation.action_delay_s + actuation.response_delay_s
+        late_s += actuation.motor_time_constant_s
+        self._sent: deque[float] = deque([0.0], maxlen=math.ceil(late_s / params.period_s - 1e-6) + 1)
         self._fall_mps = robot.limits.brake_mps2 * params.period_s
         self._high = self._low = 0.0
 

@@ -91,8 +91,11 @@ class WanderingDriver:
 
 
 def force_bound_n(robot: Robot) -> float:
-    """The largest force from any side beside which the tyres still brake by ``brake_mps2``, by Coulomb's law."""
-    return robot.base.mass_kg * max(0.0, robot.base.friction * GRAVITY_MPS2 - robot.limits.brake_mps2)
+    """The largest force from any side beside which the tyres still brake by ``brake_mps2`` in the tightest turn at full
+    speed, by Coulomb's law."""
+    limits = robot.limits
+    needed = math.hypot(limits.brake_mps2, limits.speed_mps_max * limits.yaw_rate_radps_max)
+    return robot.base.mass_kg * max(0.0, robot.base.friction * GRAVITY_MPS2 - needed)
 
 
 class Pusher:
