@@ -20,6 +20,7 @@ from sim.simulator import Simulator
 from sim.worlds_base import Point, World
 
 GRAVITY_MPS2 = 9.81
+REST_MPS = 0.05
 TICK_S = 0.1  # a policy's control period
 Twist = tuple[float, float]
 
@@ -99,7 +100,7 @@ def force_bound_n(robot: Robot) -> float:
 
 
 class Pusher:
-    """Forces of up to ``force_bound_n``: along the motion while the robot moves (it brakes worst so), else anywhere."""
+    """Forces of up to ``force_bound_n``: while the robot moves: along the motion (it brakes worst so), or anywhere."""
 
     def __init__(self, robot: Robot, seed: int) -> None:
         self._rng, self._bound_n = np.random.default_rng((seed, 14)), force_bound_n(robot)
@@ -113,8 +114,11 @@ class Pusher:
             self._heading = float(self._rng.uniform(-math.pi, math.pi))
             self._next_ns = now_ns + round(float(self._rng.exponential(0.6)) * NS)
         speed, yaw = sim.twist[0], sim.pose[2]
+        if abs(speed) < REST_MPS:  # to shove a robot that stands into something is no attack on its guard
+            sim.push(0.0, 0.0)
+            return
         heading = self._heading
-        if self._along and abs(speed) > 0.02:
+        if self._along:
             heading = yaw if speed > 0.0 else yaw + math.pi
         force = self._part * self._bound_n
         sim.push(force * math.cos(heading), force * math.sin(heading))

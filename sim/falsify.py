@@ -17,7 +17,7 @@ from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, Odom, Scan, ns
 from sim.assumptions import Braking, Ledger
-from sim.attackers import force_bound_n
+from sim.attackers import REST_MPS, force_bound_n
 from sim.simulator import Simulator
 from sim.worlds_base import World, box_outline
 
@@ -109,7 +109,8 @@ def judge(case: Case, robot: Robot, params: GuardParams) -> Verdict:
         braking.sent(decision.speed_mps)
         c, s = math.cos(here[2]), math.sin(here[2])
         x_n, y_n = case.forces_n[knot]
-        sim.push(c * x_n - s * y_n, s * x_n + c * y_n)
+        moves = float(abs(speed) > REST_MPS)
+        sim.push(moves * (c * x_n - s * y_n), moves * (s * x_n + c * y_n))
     caused = sim.touched and sim.touch_speed_mps > CAUSED_MPS
     if sim.touched:
         margin = -sim.touch_speed_mps if caused else min(margin, 0.0)
