@@ -198,7 +198,8 @@ def _feed(namespace: str, robot_name: str) -> Any:
                 self.to_command.append((heard - began) / 1e9)
 
         def run(self, seconds: float, done: Any = lambda: False) -> None:
-            """Feed for a while, or until ``done()``."""
+            """Feed for a while, or until ``done()``. What an earlier turn left unanswered stays so."""
+            self.published.clear()
             begun = odom_due = scan_due = time.monotonic()
             while time.monotonic() - begun < seconds and not done():
                 now_s = time.monotonic()
