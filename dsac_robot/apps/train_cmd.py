@@ -24,10 +24,10 @@ from dsac_robot.core.track import TrackParams
 if TYPE_CHECKING:
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
+    from sim.attack_env import AttackEnvParams
     from sim.gym_env import GymParams
     from sim.navigate import NavigateEnvParams
     from sim.task_env import TaskEnv
-    from sim.attack_env import AttackEnvParams
     from sim.track import TrackEnvParams
 
 GYM = "gym:"
