@@ -19,6 +19,10 @@ LIDAR_FAULTS = (
     "silent",  # no scans
     "future_stamp",  # stamps 1 s ahead
     "wrong_count",  # the last beam is missing
+    "half_invalid",  # more than the left half of the beams not a number
+    "old_stamp",  # stamps 1 s behind
+    "repeated_stamp",  # new ranges under the stamp of the last good scan
+    "wrong_frame",  # another frame's name
 )
 ODOM_FAULTS = (
     "none",
@@ -26,8 +30,10 @@ ODOM_FAULTS = (
     "jump",  # the pose 1 m off, from one message to the next
     "frozen",  # the last good pose and twist under fresh stamps
     "silent",  # no odometry
+    "future_stamp",  # stamps 1 s ahead
 )
-CLOCK_FAULTS = ("none", "stop")
+CLOCK_FAULTS = ("none", "stop", "forward", "back")  # the last two: CLOCK_JUMP_NS ahead and behind, and on from there
+CLOCK_JUMP_NS = 5 * NS
 FUTURE_NS = NS
 JUMP_M = 1.0
 NOISE_STD_M = 0.5
@@ -40,6 +46,12 @@ def faulty_scan(fault: str, scan: Scan, last_good: Scan, rng: np.random.Generato
         return None
     if fault == "future_stamp":
         return replace(scan, stamp_ns=scan.stamp_ns + FUTURE_NS)
+    if fault == "old_stamp":
+        return replace(scan, stamp_ns=scan.stamp_ns - FUTURE_NS)
+    if fault == "repeated_stamp":
+        return replace(scan, stamp_ns=last_good.stamp_ns)
+    if fault == "wrong_frame":
+        return replace(scan, frame_id="another_lidar")
     if fault == "nan":
         ranges = np.full_like(ranges, np.nan)
     elif fault == "blank":
@@ -49,6 +61,9 @@ def faulty_scan(fault: str, scan: Scan, last_good: Scan, rng: np.random.Generato
     elif fault == "half_blind":
         ranges = ranges.copy()
         ranges[len(ranges) // 2 :] = np.inf
+    elif fault == "half_invalid":
+        ranges = ranges.copy()
+        ranges[int(0.45 * len(ranges)) :] = np.nan
     elif fault == "noise":
         ranges = np.abs(ranges + rng.normal(0.0, NOISE_STD_M, len(ranges)).astype(np.float32))
     elif fault == "rotated":
@@ -67,6 +82,8 @@ def faulty_odom(fault: str, odom: Odom, last_good: Odom) -> Odom | None:
         return Odom(odom.stamp_ns, nan, nan, nan, nan, nan, nan)
     if fault == "jump":
         return replace(odom, x_m=odom.x_m + JUMP_M)
+    if fault == "future_stamp":
+        return replace(odom, stamp_ns=odom.stamp_ns + FUTURE_NS)
     if fault == "frozen":
         return replace(last_good, stamp_ns=odom.stamp_ns)
     return odom

@@ -53,7 +53,7 @@ from dsac_robot.nodes.topics import (
     Topic,
     cmd_vel_topic,
 )
-from sim.faults import CLOCK_FAULTS, LIDAR_FAULTS, ODOM_FAULTS, faulty_odom, faulty_scan
+from sim.faults import CLOCK_FAULTS, CLOCK_JUMP_NS, LIDAR_FAULTS, ODOM_FAULTS, faulty_odom, faulty_scan
 from sim.robot_model import SPARE_RADIUS_M
 from sim.simulator import SimParams, Simulator
 from sim.worlds import WorldError, load_world
@@ -84,7 +84,9 @@ class SimBridgeParams(LifecycleParams):
     cmd_vel_type: str = param("TwistStamped", unit="", choices=("TwistStamped", "Twist"), help="type of cmd_vel")
     lidar_fault: str = param("none", unit="", choices=LIDAR_FAULTS, help="what is wrong with the lidar")
     odom_fault: str = param("none", unit="", choices=ODOM_FAULTS, help="what is wrong with the odometry")
-    clock_fault: str = param("none", unit="", choices=CLOCK_FAULTS, help="stop: no /clock, all else goes on")
+    clock_fault: str = param(
+        "none", unit="", choices=CLOCK_FAULTS, help="stop: no /clock, all else goes on; forward, back: it jumps by 5 s"
+    )
 
 
 LIVE = ("world", "seed", "noise", "goal_from_world", "lidar_fault", "odom_fault", "clock_fault")
@@ -164,8 +166,10 @@ class SimBridge(StackNode):
         samples = self._sim.advance(self._run_ns)
         self._now_ns = self._begin_ns + self._run_ns
         self._run_ns += self._step_ns
-        if self._now("clock_fault") != "stop":
-            self._publish(CLOCK, Clock(clock=stamp_to_message(self._now_ns)))
+        clock_fault = self._now("clock_fault")
+        if clock_fault != "stop":
+            shift_ns = {"forward": CLOCK_JUMP_NS, "back": -CLOCK_JUMP_NS}.get(clock_fault, 0)
+            self._publish(CLOCK, Clock(clock=stamp_to_message(self._now_ns + shift_ns)))
         if not self._announced:
             self._announced = True
             self._announce()

@@ -1,8 +1,8 @@
 """What all tasks share as Gymnasium environments: robot, simulator, history, and one control period a step.
 
 The action in [-1, 1]^2 asks for a twist; between ticks the commands that are really sent follow it at the guard's rate
-within the robot's limits of acceleration and jerk, as on the machine. Observations are built from the samples that a bag of the
-same drive would hold.
+within the robot's limits of acceleration and jerk, as on the machine. Observations are built from the samples that a
+bag of the same drive would hold.
 """
 
 from __future__ import annotations

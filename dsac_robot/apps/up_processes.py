@@ -94,6 +94,11 @@ class Processes:
         process.kill()
         process.wait()
 
+    def send_signal(self, name: str, number: int) -> None:
+        """Send a signal to a node's process, if it runs."""
+        if name in self._running:
+            self._running[name].send_signal(number)
+
     def end(self, name: str) -> int | None:
         """Ask a node to end (SIGINT) and wait; its exit status, None where it does not run."""
         process = self._running.pop(name, None)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dsac_robot.core import (
+    guard_docking,
     guard_fallback,
     guard_inputs,
     guard_memory,
@@ -45,6 +46,7 @@ KINDS: dict[str, type] = {
         *(guard_types.GuardParams, guard_types.GuardInput, guard_types.Verdict, guard_types.Decision),
         *(guard_inputs.Fault, guard_inputs.Waiting, guard_inputs.Pairing, guard_motion.Sent, guard_sensed.Sensed),
         *(guard_memory.View, guard_memory.Memory, guard_fallback.Fallback, guard_fallback.BackOff),
+        guard_docking.Docking,
         *(Halt, GuardState, reasons.Reason, reasons.Level, reasons.OodLevel),
     )
 }

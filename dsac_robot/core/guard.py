@@ -1,17 +1,19 @@
 """The guard: one pure step from what was sensed and asked to what is sent, with the level and the reason.
 
 ``step(state, inp, model)`` reads no clock and draws no random number: the same history gives the same decisions.
-The ladder, from the bottom: a latched stop (contact, operator) until reset; a stop for each input fault, of at least
-``min_dwell_s``; else the asked command, limited in rate and by the monitor's caution, and checked against the scan;
-and where that holds the robot for long, the fallback, which backs off and hands back.
+The ladder, from the bottom: a latched stop (contact, operator) until reset; a stop for each input fault, until
+``min_dwell_s`` after it was seen last; else the asked command, limited in rate and by the monitor's caution, and
+checked against the scan; and where that holds the robot for long, the fallback, which backs off and hands back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from dsac_robot.core.action import Ramp
 from dsac_robot.core.guard_check import Checker, Choice, Situation
+from dsac_robot.core.guard_docking import Docking, docking_after, docking_now, docking_params
 from dsac_robot.core.guard_fallback import Fallback, back_off_command
 from dsac_robot.core.guard_geometry import pose_of
 from dsac_robot.core.guard_inputs import Fault, Pairing, age_s, clamped, paired, policy_fault, teleop_state
@@ -34,11 +36,13 @@ class GuardModel:
     params: GuardParams
     robot: Robot
     checker: Checker
+    docking_checker: Checker
 
     @classmethod
     def of(cls, params: GuardParams, robot: Robot) -> GuardModel:
         """The model of a robot's guard."""
-        return cls(params, robot, Checker.of(params, robot))
+        checker = Checker.of(params, robot)
+        return cls(params, robot, checker, replace(checker, params=docking_params(params)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class GuardState:
     halt: Halt | None = None
     fallback: Fallback = field(default_factory=Fallback)
     rates: Twist = (0.0, 0.0)  # of the last drive command, for the limit of jerk; none after a stop
+    docking: Docking | None = None
 
 
 def initial_state() -> GuardState:
@@ -81,6 +86,12 @@ class _Now:
     pairing: Pairing
     fallback: Fallback
     rates: Twist
+    docking: Docking | None
+
+    @property
+    def checker(self) -> Checker:
+        """The check, with the limits of clearance that hold now."""
+        return self.model.checker if self.docking is None else self.model.docking_checker
 
     @property
     def drive_s(self) -> float:
@@ -110,14 +121,17 @@ def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardSt
         pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
     latch = _latched(state.latch, inp)
     elapsed_s = min(max(elapsed, 0.0), STOP_STEP_S_MAX)
-    now = _Now(inp, model, state.sent, last, elapsed_s, sensed, pairing, state.fallback, state.rates)
     if inp.clock_lost:
         fault = Fault(Reason.CLOCK_LOST)
     elif fault is None:
         fault = Fault(inp.fault) if inp.fault != Reason.NONE else wrong
+    base = pose_of(sensed.odoms[-1]) if fault is None and sensed.odoms else None
+    docking = docking_now(state.docking, inp, base, params)
+    now = _Now(inp, model, state.sent, last, elapsed_s, sensed, pairing, state.fallback, state.rates, docking)
     halt, fallback, decision = _decided(now, latch, state.halt, fault)
     sent = _logged(state.sent, inp.now_ns, decision, model)
-    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback, _rates(now, decision)), decision
+    docking, rates = docking_after(docking, decision), _rates(now, decision)
+    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback, rates, docking), decision
 
 
 def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
@@ -145,18 +159,17 @@ def _decided(
     if fault is None and teleop is None:
         fault = policy_fault(inp, now.pairing, params, limits)
     if fault is not None:
-        until = inp.now_ns + ns(params.min_dwell_s)
-        halt = Halt(fault, until if halt is None else min(until, halt.until_ns))
+        halt = Halt(fault, inp.now_ns + ns(params.min_dwell_s))  # a fault that comes and goes is one stop
         return halt, idle, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
-    if halt is not None and inp.now_ns < halt.until_ns:
+    if halt is not None and halt.until_ns - ns(params.min_dwell_s) <= inp.now_ns < halt.until_ns:
         return halt, idle, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
     asked = teleop or (now.pairing.judged if params.require_verdict else inp.command)
     view = now.sensed.view
     if asked is None or view is None:  # both are faults that were caught above: the last safeguard
         missing = Reason.COMMAND_MISSING if asked is None else Reason.SCAN_MISSING
         return None, idle, Decision(*now.down, Level.STOP, missing)
-    if teleop is not None:
-        return None, idle, _drive(now, asked, view, teleop=True)
+    if teleop is not None or now.docking is not None:  # no backing off from where it docks
+        return None, idle, _drive(now, asked, view, teleop=teleop is not None)
     return None, *_policy_or_fallback(now, asked, view)
 
 
@@ -168,7 +181,8 @@ def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback
         decision = _drive(now, asked, view, teleop=False)
         held = decision.reason in REPLACED
         return fallback.held(base, now.elapsed_s, held, params), decision
-    target = back_off_command(base, now.sensed.memory, now.model.robot.limits, params)
+    trail = tuple(frame.pose for frame in now.sensed.memory.frames)
+    target = back_off_command(base, trail, now.model.robot.limits, params)
     choice = _checked(now, target, view)
     if choice.level == Level.STOP:  # not even back: wait until it is due again
         return fallback.over(), Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
@@ -179,7 +193,7 @@ def _policy_or_fallback(now: _Now, asked: Command, view: View) -> tuple[Fallback
 def _checked(now: _Now, target: Twist, view: View) -> Choice:
     """``target``, as near as the rate limits let it come, or what is safe in its place."""
     ramp = Ramp(now.last, now.rates).toward(target, now.model.robot.limits, now.drive_s)
-    return now.model.checker.choose(target, ramp.twist, _situation(now, view))
+    return now.checker.choose(target, ramp.twist, _situation(now, view))
 
 
 def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
@@ -187,17 +201,21 @@ def _drive(now: _Now, asked: Command, view: View, teleop: bool) -> Decision:
     params, verdict = now.model.params, now.inp.verdict
     wanted = clamped(asked, now.model.robot)
     caution = verdict is not None and verdict.level == OodLevel.CAUTION and not teleop
-    target = wanted
-    if caution and abs(wanted[0]) > params.caution_speed_mps:
-        part = params.caution_speed_mps / abs(wanted[0])
-        target = (wanted[0] * part, wanted[1] * part)
+    limit_mps = params.caution_speed_mps if caution else math.inf
+    if now.docking is not None:
+        limit_mps = min(limit_mps, params.docking_speed_mps)
+    part = min(1.0, limit_mps / max(abs(wanted[0]), 1e-9))
+    target = (wanted[0] * part, wanted[1] * part)
     choice = _checked(now, target, view)
     if choice.reason != Reason.NONE:
         return Decision(*choice.twist, choice.level, choice.reason, choice.numbers)
     if caution and verdict is not None:
         score = (("score", verdict.score), ("threshold", verdict.caution_threshold))
-        numbers = (*choice.numbers, *score, ("limit_mps", params.caution_speed_mps))
+        numbers = (*choice.numbers, *score, ("limit_mps", limit_mps))
         return Decision(*choice.twist, Level.LIMITED, Reason.OOD_CAUTION, numbers)
+    if now.docking is not None:
+        numbers = (*choice.numbers, ("left_s", now.docking.left_s(now.inp.now_ns)), ("limit_mps", limit_mps))
+        return Decision(*choice.twist, Level.LIMITED, Reason.DOCKING, numbers)
     return _as_asked(choice, wanted, teleop)
 
 
@@ -211,7 +229,7 @@ def _as_asked(choice: Choice, wanted: Twist, teleop: bool) -> Decision:
 
 
 def _situation(now: _Now, view: View) -> Situation:
-    odom, checker = now.sensed.odoms[-1], now.model.checker
+    odom, checker = now.sensed.odoms[-1], now.checker
     base = pose_of(odom)
     acts = age_s(now.inp.now_ns, odom.stamp_ns) + checker.motion.delay_s
     return Situation(
@@ -235,7 +253,9 @@ def _rates(now: _Now, decision: Decision) -> Twist:
     if decision.level >= Level.STOP or now.drive_s <= 0.0:
         return 0.0, 0.0
     after = (decision.speed_mps, decision.yaw_rate_radps)
-    speed, turn = ((a - b) / now.drive_s if _kept(a, b, decision) else 0.0 for a, b in zip(after, now.last, strict=True))
+    speed, turn = (
+        (a - b) / now.drive_s if _kept(a, b, decision) else 0.0 for a, b in zip(after, now.last, strict=True)
+    )
     return speed, turn
 
 

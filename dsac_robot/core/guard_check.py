@@ -32,8 +32,10 @@ from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Floats, Twist
 
 TIE_M = 2e-5  # rounding in "no nearer than the stop"
-SPEED_PARTS = (1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0)  # of the way from the stop's speed to the asked one
-TURN_PARTS = (0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0)  # of the reachable change of yaw rate
+SPEED_PARTS = np.array([1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0])  # of the way from the stop's speed to the asked one
+TURN_PARTS = np.array(
+    [0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0]
+)  # of the reachable change of yaw rate
 TURN_COST = 1.2  # a full change of yaw rate against a full change of speed: slowing down on the arc is preferred
 FLIP_COST = 0.5  # against turning back and forth
 START_YAW_RATE_RADPS = 0.5  # the turning counterpart of start_speed_mps
@@ -219,7 +221,7 @@ def candidates(target: Twist, limited: Twist, at: Situation, robot: Robot) -> tu
     limits = robot.limits
     stop = stop_step(at.last, at.elapsed_s, limits)
     turn_step = limits.yaw_accel_radps2_max * at.elapsed_s
-    speeds = stop[0] + np.array(SPEED_PARTS) * (limited[0] - stop[0])
+    speeds = stop[0] + SPEED_PARTS * (limited[0] - stop[0])
     if abs(target[0]) > 0.05:
         arc = speeds * (target[1] / target[0])
     else:
@@ -227,8 +229,8 @@ def candidates(target: Twist, limited: Twist, at: Situation, robot: Robot) -> tu
     low = max(at.last[1] - turn_step, -limits.yaw_rate_radps_max)
     high = min(at.last[1] + turn_step, limits.yaw_rate_radps_max)
     arc = np.clip(arc, low, high)
-    turns = np.clip(arc[:, None] + np.array(TURN_PARTS) * turn_step, low, high)  # (S, W)
-    speed_cost = np.abs(np.array(SPEED_PARTS) - 1.0)
+    turns = np.clip(arc[:, None] + TURN_PARTS * turn_step, low, high)  # (S, W)
+    speed_cost = np.abs(SPEED_PARTS - 1.0)
     cost = speed_cost[:, None] + TURN_COST * np.abs(turns - arc[:, None]) / max(turn_step, 1e-9)
     cost = cost + FLIP_COST * (turns * at.last[1] < -1e-4)
     commands = np.stack([np.broadcast_to(speeds[:, None], turns.shape), turns], axis=-1).reshape(-1, 2)

@@ -207,11 +207,16 @@ def policy_fault(inp: GuardInput, pairing: Pairing, params: GuardParams, limits:
 
 def teleop_state(inp: GuardInput, params: GuardParams, limits: Limits) -> tuple[Command | None, Fault | None]:
     """The operator's command while it is fresh, or the fault in it. Let go of, the dead-man stops for the dwell time;
-    then the policy may drive again."""
+    then the policy may drive again. A command that comes late, or from another clock, is a stop each time: the policy
+    must not drive on while an operator holds the stick."""
     teleop = inp.teleop
-    if teleop is None or age_s(inp.now_ns, teleop.stamp_ns) > params.teleop_timeout_s + params.min_dwell_s:
+    if teleop is None:
+        return None, None
+    if age_s(inp.now_ns, teleop.stamp_ns) > params.teleop_timeout_s + params.min_dwell_s and not inp.teleop_heard:
         return None, None
     fault = command_fault(teleop, inp.now_ns, params.teleop_timeout_s, params, limits)
+    if fault is not None and fault.reason == Reason.COMMAND_STALE:
+        fault = Fault(Reason.TELEOP_STALE, fault.numbers)
     return (None, fault) if fault else (teleop, None)
 
 

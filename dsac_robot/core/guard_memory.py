@@ -74,7 +74,7 @@ def look_up(view: View, points: Floats, lidar: Lidar) -> tuple[Mask, Floats]:
     bearing = np.mod(np.arctan2(y, x) - lidar.yaw_rad - lidar.angle_min_rad + 0.5 * lidar.angle_increment_rad, math.tau)
     beam = (bearing / lidar.angle_increment_rad).astype(np.intp)
     aimed = beam < lidar.beams
-    beam = np.where(aimed, beam, 0)
+    beam *= aimed
     return aimed & view.valid[beam], view.free_m[beam] - np.hypot(x, y)
 
 
@@ -90,9 +90,11 @@ def seen_free(
             return free
         shrink = DRIFT * (view.travelled_m - frame.travelled_m) + obstacle_mps * max(0, now_ns - frame.stamp_ns) / NS
         query = points[left]
+        free[left] = outline.clearance_m(from_frame(query, frame.pose)) < BODY_M - shrink
+        if frame is view and shrink == 0.0:  # looked at above
+            continue
         aimed, beyond = look_up(frame, query, lidar)
-        body = outline.clearance_m(from_frame(query, frame.pose)) < BODY_M - shrink
-        free[left] = (aimed & (beyond > shrink - GRAZE_M)) | body
+        free[left] |= aimed & (beyond > shrink - GRAZE_M)
     if memory.disc is not None:
         disc = memory.disc
         shrink = DRIFT * (view.travelled_m - disc.travelled_m) + obstacle_mps * max(0, now_ns - disc.stamp_ns) / NS

@@ -131,8 +131,9 @@ def _sampled(speed: Floats, turn: Floats, motion: Motion) -> Rollout:
     corner = np.abs(speed) + motion.radius_m * np.abs(turn)  # speed of the fastest corner, at most
     count = speed.shape[1] - 1
     moving = corner > REST_MPS
-    last = count + 1 - np.argmax(moving[:, ::-1], axis=1)  # (K,) first grid index at rest
-    last[~moving.any(axis=1)] = 0
+    last = count + 1 - moving[:, ::-1].argmax(axis=1)  # (K,) first grid index at rest
+    last[last > count] = 0  # all at rest, unless the last sample moves
+    last[moving[:, -1]] = count + 1
     final = min(int(last.max()), count)
     yaw, x, y = np.zeros((3, len(speed), final + 1))
     steps = (turn[:, 1 : final + 1] + turn[:, :final]) * (0.5 * GRID_S)
@@ -141,11 +142,14 @@ def _sampled(speed: Floats, turn: Floats, motion: Motion) -> Rollout:
     travel = (speed[:, 1 : final + 1] + speed[:, :final]) * (0.5 * GRID_S)
     (travel * np.cos(middle)).cumsum(axis=1, out=x[:, 1:])
     (travel * np.sin(middle)).cumsum(axis=1, out=y[:, 1:])
-    cells = np.ceil(corner[:, :final].max(axis=0).cumsum() * (GRID_S / SPACING_M))  # (final,)
-    cells[-1:] += 1.0  # the pose at rest always counts
-    picks = np.concatenate([[0], np.flatnonzero(np.diff(cells, prepend=0.0)) + 1])
+    fastest = corner[0, :final] if len(corner) == 1 else corner[:, :final].max(axis=0)
+    cells = np.zeros(final + 1)
+    np.ceil(fastest.cumsum() * (GRID_S / SPACING_M), out=cells[1:])
+    cells[final:] += 1.0  # the pose at rest always counts
+    new = cells != np.concatenate((cells[:1] - 1.0, cells[:-1]))
+    picks = new.nonzero()[0]
+    if len(speed) == 1:
+        return Rollout(x[:, picks], y[:, picks], yaw[:, picks], picks[None] * GRID_S)
     index = np.minimum(picks, np.minimum(last, final)[:, None])  # (K, M)
-    if len(index) == 1:
-        index = picks[None]
     row = np.arange(len(index))[:, None]
     return Rollout(x[row, index], y[row, index], yaw[row, index], index * GRID_S)

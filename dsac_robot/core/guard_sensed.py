@@ -80,7 +80,7 @@ def _watch_odom(sensed: Sensed, inp: GuardInput, driven: bool, params: GuardPara
     if not driven or sensed.unmoved_ns is None:
         return dataclasses.replace(sensed, unmoved_ns=odom.stamp_ns)
     same_s = age_s(odom.stamp_ns, sensed.unmoved_ns)
-    if same_s < params.frozen_s:
+    if same_s < params.frozen_s and same_s * abs(odom.speed_mps) <= params.frozen_far_m:
         return sensed
     return dataclasses.replace(sensed, stuck=Fault(Reason.ODOM_FROZEN, (("same_s", same_s),)))
 
@@ -142,12 +142,13 @@ def _frozen(sensed: Sensed, params: GuardParams, robot: Robot) -> Fault | None:
     if sensed.scan is None or not sensed.odoms:
         return None
     same = age_s(sensed.scan.stamp_ns, sensed.same_since_ns)
-    if same < params.frozen_s:
+    if same <= 0.0:
         return None
     x, y, yaw = pose_of(sensed.odoms[-1])
     turned = abs(math.remainder(yaw - sensed.same_pose[2], math.tau))
     moved = math.hypot(x - sensed.same_pose[0], y - sensed.same_pose[1])
     moved += turned * float(np.hypot(*robot.footprint.T).max())
-    if moved > params.frozen_motion_m:
-        return Fault(Reason.SCAN_FROZEN, (("same_s", same), ("moved_m", moved), ("limit_m", params.frozen_motion_m)))
+    limit_m = params.frozen_motion_m if same >= params.frozen_s else params.frozen_far_m
+    if moved > limit_m:
+        return Fault(Reason.SCAN_FROZEN, (("same_s", same), ("moved_m", moved), ("limit_m", limit_m)))
     return None

@@ -48,6 +48,9 @@ class GuardParams:
     frozen_motion_m: float = param(
         0.05, unit="m", low=0.001, high=1.0, help="odometry motion that a frozen scan denies"
     )
+    frozen_far_m: float = param(
+        0.3, unit="m", low=0.01, high=10.0, help="moved so far, identical scans or odometry are a fault at once"
+    )
     valid_beams_min: float = param(
         0.5, unit="", low=0.0, high=1.0, help="less than this part of the beams valid is a fault; 0: never"
     )
@@ -60,7 +63,19 @@ class GuardParams:
         0.3, unit="m", low=0.05, high=2.0, help="way to back off; more with each further try at the same place"
     )
     fallback_speed_mps: float = param(0.25, unit="m/s", low=0.05, high=1.0, help="speed of backing off")
-    min_dwell_s: float = param(0.3, unit="s", low=0.0, high=5.0, help="a stop lasts at least so long")
+    docking_s: float = param(20.0, unit="s", low=1.0, high=120.0, help="~/dock: a docking ends after so long")
+    docking_radius_m: float = param(1.0, unit="m", low=0.1, high=5.0, help="and farther from where it began than this")
+    docking_margin_m: float = param(
+        0.005,
+        unit="m",
+        low=0.0,
+        high=1.0,
+        help="margin while docking (margin_m if that is less); obstacles stand still",
+    )
+    docking_speed_mps: float = param(0.1, unit="m/s", low=0.02, high=0.5, help="speed limit while docking")
+    min_dwell_s: float = param(
+        0.3, unit="s", low=0.0, high=5.0, help="a stop lasts so long after its fault was seen last"
+    )
     clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
     start_speed_mps: float = param(
         0.15, unit="m/s", low=0.0, high=1.0, help="from rest, a motion starts only if it is safe at this speed"
@@ -95,6 +110,8 @@ class GuardInput:
     stop_requested: bool = False  # ~/stop was called since the last step
     reset_requested: bool = False  # ~/reset was called since the last step
     contact: bool = False  # the bumper touches
+    teleop_heard: bool = False  # a teleop command came since the last step
+    dock: bool | None = None  # ~/dock was called since the last step: begin, or end
     clock_lost: bool = False  # sim time stands still (judged by the steady clock, in the node)
     fault: Reason = Reason.NONE  # what only the node can see: wrong frame, second publisher, …
 

@@ -38,6 +38,7 @@ class Reason(IntEnum):
     UNSEEN_SPACE = 12  # the command would enter space that was not seen free
     RATE_LIMIT = 13  # speed, acceleration or jerk limit
     BACKING_OFF = 14  # held in place for long: the fallback drives
+    DOCKING = 15  # ~/dock: the clearance limits are lowered
     COMMAND_MISSING = 20  # no command from the policy yet
     COMMAND_STALE = 21
     COMMAND_NOT_FINITE = 22
@@ -71,6 +72,7 @@ class Reason(IntEnum):
     OPERATOR_STOP = 70
     CONTACT = 71
     TELEOP = 72  # the operator drives, through the same checks
+    TELEOP_STALE = 73  # the dead-man
     SCAN_OUT_OF_ORDER = 80  # an older stamp than before, or the same stamp with other ranges: two lidars on one topic
 
 
@@ -82,8 +84,12 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.UNSEEN_SPACE: ("the command would enter space that was not seen free", "nearest safe command"),
     Reason.RATE_LIMIT: ("the command changes faster than the limits allow", "follows at the limit"),
     Reason.BACKING_OFF: ("the guard held the robot in place for `fallback_after_s`", "backs off the way it came"),
+    Reason.DOCKING: (
+        "the operator lowered the clearance limits by `~/dock`, for `docking_s` at most",
+        "at most `docking_speed_mps`, keeps `docking_margin_m`",
+    ),
     Reason.COMMAND_MISSING: ("no command from the policy yet", "stops"),
-    Reason.COMMAND_STALE: ("the newest command is older than `command_timeout_s` or `teleop_timeout_s`", "stops"),
+    Reason.COMMAND_STALE: ("the newest command is older than `command_timeout_s`", "stops"),
     Reason.COMMAND_NOT_FINITE: ("a command holds NaN or Inf", "stops"),
     Reason.COMMAND_OUT_OF_RANGE: ("a command is beyond the robot's limits", "stops"),
     Reason.COMMAND_FROM_FUTURE: ("a command's stamp is ahead of the clock", "stops"),
@@ -118,6 +124,10 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
     Reason.OPERATOR_STOP: ("`~/stop` was called", "stops until `~/reset`"),
     Reason.CONTACT: ("the bumper touches something", "stops until `~/reset`"),
     Reason.TELEOP: ("the operator drives", "passes teleop, checked alike"),
+    Reason.TELEOP_STALE: (
+        "a teleop command is older than `teleop_timeout_s`: the operator let go, or the clocks differ",
+        "stops; after `min_dwell_s` the policy may drive",
+    ),
     Reason.SCAN_OUT_OF_ORDER: ("a scan is older than one before, or has its stamp and other ranges", "stops"),
 }
 

@@ -22,6 +22,7 @@ SERVICES = (
     ("safety_guard/stop", "std_srvs/srv/Trigger", "latched emergency stop; succeeds when the latch is on"),
     ("safety_guard/reset", "std_srvs/srv/Trigger", "leaves a latched stop; fails while its cause is still there"),
     ("safety_guard/enable", "std_srvs/srv/SetBool", "false: a controlled stop until true"),
+    ("safety_guard/dock", "std_srvs/srv/SetBool", "true: lower the clearance limits for `docking_s`; false: end that"),
     ("<node>/change_state …", "lifecycle_msgs/srv/ChangeState …", "the managed node's own, of every node"),
 )
 

@@ -22,6 +22,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from dsac_robot.core.blackbox import BlackBox, write
 from dsac_robot.core.guard import GuardModel, initial_state, step
+from dsac_robot.core.guard_docking import Docking
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.params import param
 from dsac_robot.core.reasons import Level, Reason
@@ -51,7 +52,7 @@ from dsac_robot.nodes.topics import (
     cmd_vel_topic,
 )
 
-GRAPH_PERIOD_S = 0.5  # how often the publishers of commands are counted
+GRAPH_PERIOD_S = 0.2  # how often the publishers of commands are counted
 FIGURES_KEPT = 1000
 SEVERITY = {
     Level.DRIVE: DiagnosticStatus.OK,
@@ -110,6 +111,7 @@ class GuardNode(StackNode):
         self.service(Trigger, "~/stop", self._on_stop)
         self.service(Trigger, "~/reset", self._on_reset)
         self.service(SetBool, "~/enable", self._on_enable)
+        self.service(SetBool, "~/dock", self._on_dock)
         self.steady_timer(self._params.period_s, self._step)
         self.steady_timer(GRAPH_PERIOD_S, self._count_publishers)
         self.diagnose(1.0, self._status)
@@ -131,7 +133,9 @@ class GuardNode(StackNode):
         self.subscribe(ODOM, self._on_odom)
         self.subscribe(CONTACT, self._on_contact)
         self.subscribe(POLICY_CMD_VEL, lambda message: self._take(command=self._messages.command(message)))
-        self.subscribe(TELEOP_CMD_VEL, lambda message: self._take(teleop=self._messages.command(message)))
+        self.subscribe(
+            TELEOP_CMD_VEL, lambda message: self._take(teleop=self._messages.command(message), teleop_heard=True)
+        )
         self.subscribe(OOD_STATE, lambda message: self._take(verdict=verdict_from_message(message)))
         if self.get_clock().ros_time_is_active:
             self.subscribe(CLOCK, self._on_clock)
@@ -187,6 +191,16 @@ class GuardNode(StackNode):
         self._enabled = request.data
         return self._answer(response, lambda level: True)
 
+    def _on_dock(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        before = self._state.docking
+        self._take(dock=request.data)
+        self._answer(response, lambda level: (self._state.docking is not None) == request.data)
+        if before is not None and request.data:
+            response.success = False
+            left_s = before.left_s(self.now_ns())
+            response.message = f"a docking is under way, {left_s:.1f} s are left; call again when it has ended"
+        return response
+
     def _answer(self, response: Any, success: Any) -> Any:
         """Act at once, and say what came of it."""
         self._step()
@@ -212,7 +226,8 @@ class GuardNode(StackNode):
         self._state, decision = step(before, given, self._model)
         self._box.record(before, given, decision)
         self._touched = False
-        self._take(stop_requested=False, reset_requested=False)
+        self._take(stop_requested=False, reset_requested=False, teleop_heard=False, dock=None)
+        self._log_docking(before.docking, self._state.docking, decision)
         self._publish(decision, sent_stamp_ns(now_ns, self._sent_ns, newest_ns, self._params.future_tolerance_s))
         self._log_change(decision)
         if decision.level == Level.EMERGENCY != self._decision.level:
@@ -250,6 +265,15 @@ class GuardNode(StackNode):
         judged_ns = self._input.command.stamp_ns if self._input.command else 0
         self._safety.publish(decision_to_message(SafetyState(stamp_ns, judged_ns, decision)))
 
+    def _log_docking(self, before: Docking | None, after: Docking | None, decision: Decision) -> None:
+        if before is None and after is not None:
+            self.get_logger().warning(
+                f"docking begins: margin {self._model.docking_checker.params.margin_m:g} m for at most "
+                f"{self._params.docking_s:g} s, within {self._params.docking_radius_m:g} m"
+            )
+        elif before is not None and after is None:
+            self.get_logger().warning(f"docking has ended ({decision.level.name} {decision.reason.name})")
+
     def _log_change(self, decision: Decision) -> None:
         before = self._decision
         if (decision.level, decision.reason) == (before.level, before.reason):
@@ -278,6 +302,7 @@ class GuardNode(StackNode):
             period_p50_s=percentile(self._periods_s, 50),
             period_p99_s=percentile(self._periods_s, 99),
             step_p99_s=percentile(self._steps_s, 99),
+            docking_left_s=self._state.docking.left_s(self.now_ns()) if self._state.docking else 0.0,
         )
         return status
 

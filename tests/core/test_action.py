@@ -74,9 +74,7 @@ def test_speed_acceleration_and_jerk_stay_within_their_limits_whatever_is_asked(
 
 
 @given(asked=asked_twists, jerk=st.floats(0.5, 1000.0), less=st.floats(0.05, 1.0))
-def test_from_rest_a_tighter_limit_of_jerk_never_makes_a_command_larger(
-    asked: Twist, jerk: float, less: float
-) -> None:
+def test_from_rest_a_tighter_limit_of_jerk_never_makes_a_command_larger(asked: Twist, jerk: float, less: float) -> None:
     wide = replace(LIMITS, jerk_mps3_max=jerk, yaw_jerk_radps3_max=jerk)
     tight = replace(LIMITS, jerk_mps3_max=jerk * less, yaw_jerk_radps3_max=jerk * less)
     free, held = Ramp().toward(asked, wide, PERIOD_S).twist, Ramp().toward(asked, tight, PERIOD_S).twist

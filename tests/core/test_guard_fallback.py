@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsac_robot.core.guard_fallback import FallbackPolicy
+from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.reasons import Level, Reason
-from dsac_robot.core.values import NS, Command
-from tests.core.guard_world import STATIC, TICK_S, Run, World
+from dsac_robot.core.values import NS, Command, Odom, ns
+from tests.core.guard_world import JACKAL, STATIC, TICK_S, Run, World
 
 PARAMS = replace(STATIC, fallback_after_s=1.0)
 WALL = World(walls=np.array([[2.0, -5.0, 2, 5], [-6, -5, -6, 5], [-6, -5, 2, -5], [-6, 5, 2, 5]]))
@@ -127,3 +129,42 @@ def test_among_random_posts_no_backing_off_touches_anything(seed: int) -> None:
     run = Run(World(discs=discs), PARAMS, seed=seed)
     run.drive(lambda run: (0.8, turn), 8.0)
     assert run.clearance_moving_m > 0.0
+
+
+def test_as_a_policy_it_backs_off_by_its_distance_and_stops() -> None:
+    fallback = FallbackPolicy(JACKAL, PARAMS)
+    with pytest.raises(MissingSampleError, match="odometry"):
+        fallback.tick(NS)
+    asked: list[Command] = []
+
+    def policy(run: Run) -> tuple[float, float]:
+        scan = run.inp.scan
+        if run.tick * TICK_S < 2.5 or scan is None:
+            return 0.5, 0.3
+        if fallback.due(scan.stamp_ns):
+            asked.append(fallback.tick(scan.stamp_ns))
+        return asked[-1].speed_mps, asked[-1].yaw_rate_radps
+
+    run = Run(World(), replace(STATIC, blank_is_fault=False))
+    for _ in range(int(6.0 / TICK_S)):
+        if run.inp.odom is not None:
+            fallback.add(run.inp.odom)
+        run.drive(policy, TICK_S)
+    assert asked[0].speed_mps == -PARAMS.fallback_speed_mps
+    assert asked[0].yaw_rate_radps < 0.0  # back along the left-hand curve that it came on
+    assert (asked[-1].speed_mps, asked[-1].yaw_rate_radps) == (0.0, 0.0)
+    assert asked[-1].stamp_ns > asked[0].stamp_ns
+    assert not fallback.due(asked[-1].stamp_ns + 1)
+
+
+def test_as_a_policy_it_gives_up_where_it_gets_nowhere_and_begins_anew_after_a_reset() -> None:
+    fallback = FallbackPolicy(JACKAL, PARAMS)
+    fallback.add(Odom.from_yaw(NS, 0.0, 0.0, 0.0, 0.0, 0.0))
+    limit_s = 2.0 * PARAMS.fallback_distance_m / PARAMS.fallback_speed_mps
+    assert fallback.tick(NS) == Command(NS, -PARAMS.fallback_speed_mps, 0.0)
+    assert fallback.tick(NS + ns(limit_s) - 1).speed_mps < 0.0
+    assert fallback.tick(NS + ns(limit_s)).speed_mps == 0.0
+    fallback.reset()
+    assert fallback.due(0)
+    fallback.add(Odom.from_yaw(NS, 0.0, 0.0, 0.0, 0.0, 0.0))
+    assert fallback.tick(9 * NS).speed_mps < 0.0

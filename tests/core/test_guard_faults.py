@@ -311,6 +311,18 @@ def test_a_stop_lasts_its_dwell_time_and_then_leaves_by_itself() -> None:
     assert max(levels[stays:]) <= Level.LIMITED
 
 
+def test_a_fault_that_comes_and_goes_is_one_stop() -> None:
+    state, now = warmed_up()
+    decisions = []
+    for k in range(60):
+        inp = healthy(now) if k % 3 else command(math.nan)(healthy(now))
+        state, decision = step(state, inp, MODEL)
+        decisions.append(decision)
+        now += PERIOD
+    assert {(d.level, d.reason) for d in decisions} == {(Level.STOP, Reason.COMMAND_NOT_FINITE)}
+    assert decisions[-1].speed_mps == 0.0
+
+
 @pytest.mark.parametrize(
     ("cause", "reason"), [({"contact": True}, Reason.CONTACT), ({"stop_requested": True}, Reason.OPERATOR_STOP)]
 )
@@ -367,10 +379,26 @@ def test_teleop_drives_without_a_policy_through_the_same_checks_and_stops_when_l
         now += PERIOD
     assert reasons[19] == Reason.TELEOP
     assert reasons[19 + round(PARAMS.teleop_timeout_s / PARAMS.period_s)] == Reason.TELEOP
-    assert reasons[20 + round(PARAMS.teleop_timeout_s / PARAMS.period_s)] == Reason.COMMAND_STALE
+    assert reasons[20 + round(PARAMS.teleop_timeout_s / PARAMS.period_s)] == Reason.TELEOP_STALE
     assert reasons[-1] == Reason.COMMAND_MISSING
     assert decide(lambda i: replace(i, teleop=Command(i.now_ns, math.nan, 0.0))).reason == Reason.COMMAND_NOT_FINITE
     assert decide(lambda i: replace(i, teleop=Command(i.now_ns, 0.3, 0.0), scan=None)).reason == Reason.SCAN_MISSING
+
+
+@pytest.mark.parametrize("age_s", [1.0, 100.0], ids=["late", "no clock"])
+def test_an_operator_whose_commands_come_with_old_stamps_is_not_overruled_by_the_policy(age_s: float) -> None:
+    state, now = warmed_up()
+    reasons = []
+    for k in range(40):  # a message every other period
+        inp = replace(healthy(now), teleop=Command(now - ns(age_s), 0.3, 0.0), teleop_heard=k % 2 == 0)
+        state, decision = step(state, inp, MODEL)
+        reasons.append(decision.reason)
+        now += PERIOD
+    assert set(reasons) == {Reason.TELEOP_STALE}
+    for _ in range(20):  # the stick is put down: the policy drives after the dwell time
+        state, decision = step(state, replace(healthy(now), teleop=inp.teleop), MODEL)
+        now += PERIOD
+    assert decision.level <= Level.LIMITED
 
 
 def test_a_stamp_from_the_future_does_not_lock_out_later_samples() -> None:

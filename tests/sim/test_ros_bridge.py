@@ -19,7 +19,7 @@ from dsac_robot.nodes.converters import (
 )
 from dsac_robot.nodes.run import start
 from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, SCAN
-from sim.faults import FUTURE_NS, LIDAR_FAULTS, ODOM_FAULTS
+from sim.faults import CLOCK_JUMP_NS, FUTURE_NS, LIDAR_FAULTS, ODOM_FAULTS
 from sim.ros_bridge import FIRST_NS, OBSTACLES, STEP_S, TRUTH, SimBridge
 from tests.sim.bridge_bench import Bench, stamp_of
 
@@ -137,6 +137,8 @@ def shows(fault: str, ranges: np.ndarray, first: np.ndarray) -> bool:
         return ranges.tobytes() == first.tobytes()
     if fault == "noise":
         return float(np.std(np.diff(ranges[np.isfinite(ranges)]))) > 0.4
+    if fault == "half_invalid":
+        return 0.4 < float(np.mean(~np.isnan(ranges))) < 0.5
     if fault == "wrong_count":
         return len(ranges) == beams - 1
     return bool(np.any(np.isfinite(ranges)))  # how a rotated scan looks is tested apart
@@ -150,11 +152,14 @@ def test_every_lidar_fault_is_seen_and_ends(bench: Bench) -> None:
         since_ns = bench.forget()
         bench.run(0.15)
         heard = [scan_from_message(m) for m in bench.of(SCAN)]
-        scans = [scan for scan in heard if scan.stamp_ns > since_ns]
+        behind_ns = {"old_stamp": FUTURE_NS, "repeated_stamp": FUTURE_NS}.get(fault, 0)
+        scans = [scan for scan in heard if scan.stamp_ns > since_ns - behind_ns]
         assert bool(scans) == (fault != "silent"), fault
         for scan in scans:
             late = scan.stamp_ns - bench.now_ns() > FUTURE_NS // 2
             assert late == (fault == "future_stamp")
+            assert (scan.stamp_ns <= since_ns) == (fault in ("old_stamp", "repeated_stamp")), fault
+            assert (scan.frame_id != ROBOT.lidar.frame_id) == (fault == "wrong_frame"), fault
             assert shows(fault, scan.ranges_m, scans[0].ranges_m), fault
     assert bench.set(lidar_fault="none") == []
     bench.forget()
@@ -186,6 +191,7 @@ def test_every_odometry_fault_is_seen_while_the_truth_goes_on(bench: Bench) -> N
             assert {
                 "nan": math.isnan(odom.x_m) and math.isnan(odom.speed_mps),
                 "jump": odom.x_m - true.x_m > 0.8,
+                "future_stamp": odom.stamp_ns - true.stamp_ns > FUTURE_NS // 2,
                 "frozen": odom.x_m == odoms[0].x_m and true.x_m - odom.x_m > 0.01,
             }[fault], fault
 
@@ -201,6 +207,16 @@ def test_a_stopped_clock_stops_only_the_clock(bench: Bench) -> None:
     bench.set(clock_fault="none")
     bench.run(0.1)
     assert stamp_of(bench.of(CLOCK)[-1]) > stamp_of(bench.of(ODOM)[0])
+
+
+def test_a_clock_that_jumps_goes_on_from_there(bench: Bench) -> None:
+    for fault, sign in (("forward", 1), ("back", -1)):
+        assert bench.set(clock_fault=fault) == []
+        bench.forget()
+        bench.run(0.1)
+        off_ns = stamp_of(bench.of(CLOCK)[-1]) - stamp_of(bench.of(TRUTH)[-1])
+        assert abs(off_ns - sign * CLOCK_JUMP_NS) < FUTURE_NS // 10
+    bench.set(clock_fault="none")
 
 
 def test_an_obstacle_ahead_is_seen_by_the_lidar_touched_and_cleared(bench: Bench) -> None:
