@@ -69,7 +69,7 @@ def exported(run: Path, robot: Robot) -> Path:
     if not path.exists():
         raise ParameterError(f"{path} is not there: dsac-robot train {TASK} --robot {robot.name} --out {run}")
     layout = layout_for(TASK, robot)
-    recipe = read_recipe(load_yaml(run / "recipe.yaml"), "recipe.yaml", TASK)
+    recipe = read_recipe(dict(load_yaml(run / "recipe.yaml")), "recipe.yaml", TASK)
     learner = make_learner(robot, layout, recipe.learner)
     try:
         learner.actor.load_state_dict(torch.load(path, weights_only=False)["learner"]["actor"])
