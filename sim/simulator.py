@@ -173,6 +173,11 @@ class Simulator:
         self._spares.pop(index, None)
         self._sync_spares()
 
+    def push(self, x_n: float, y_n: float) -> None:
+        """A force on the body's centre of mass from now on, in the world's axes; (0, 0) ends it. Newtons."""
+        for _, data in (self._in_world, self._on_floor):
+            data.xfrc_applied[self._parts.base_body, :2] = x_n, y_n
+
     def _sync_spares(self) -> None:
         self._clear_until_ns = 0
         for i, mocap in enumerate(self._parts.spare_mocaps):

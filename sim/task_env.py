@@ -118,12 +118,16 @@ class TaskEnv(gymnasium.Env[Floats32, Floats32]):
             self._collect(sent_ns)
             if self.sim.touched:
                 break
-            self._ramp = self._ramp.toward(asked, self.robot.limits, COMMAND_PERIOD_S)
-            sent = Command(sent_ns, *self._ramp.twist)
+            sent = self._to_send(sent_ns, asked)
             self.history.add(sent)
             self.sim.send(sent)
         self._collect(end_ns)
         self._tick_ns = end_ns
+
+    def _to_send(self, sent_ns: int, asked: Twist) -> Command:
+        """What the base is told now."""
+        self._ramp = self._ramp.toward(asked, self.robot.limits, COMMAND_PERIOD_S)
+        return Command(sent_ns, *self._ramp.twist)
 
     def _collect(self, to_ns: int) -> None:
         for sample in self.sim.advance(to_ns):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsac_robot.apps.run_record import RunId
 from dsac_robot.apps.train_run import Setup, train
+from dsac_robot.core.attack import AttackParams
 from dsac_robot.core.files import load_yaml, parse_value, share_path
 from dsac_robot.core.navigate import NavigateParams
 from dsac_robot.core.observation import LAYOUTS, layout_for
@@ -23,6 +24,7 @@ from dsac_robot.core.track import TrackParams
 if TYPE_CHECKING:
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
+    from sim.attack_env import AttackEnvParams
     from sim.gym_env import GymParams
     from sim.navigate import NavigateEnvParams
     from sim.task_env import TaskEnv
@@ -36,8 +38,8 @@ TASKS = tuple(LAYOUTS)
 class Recipe:
     """All settings of one run, as ``recipe.yaml`` in its folder holds them."""
 
-    task: NavigateParams | TrackParams
-    environment: NavigateEnvParams | TrackEnvParams
+    task: NavigateParams | TrackParams | AttackParams
+    environment: NavigateEnvParams | TrackEnvParams | AttackEnvParams
     learner: DsacTConfig
     trainer: TrainerConfig
 
@@ -81,12 +83,13 @@ def read_recipe(values: dict[str, Any], where: str, task: str = "navigate") -> R
     """The recipe of ``task`` from a mapping of sections; ParameterError names an unknown section or key."""
     from dsac_robot.learn.dsac_t import DsacTConfig
     from dsac_robot.learn.trainer import TrainerConfig
+    from sim.attack_env import AttackEnvParams
     from sim.navigate import NavigateEnvParams
     from sim.track import TrackEnvParams
 
     sections: dict[str, type[Any]] = {
-        "task": TrackParams if task == "track" else NavigateParams,
-        "environment": TrackEnvParams if task == "track" else NavigateEnvParams,
+        "task": {"track": TrackParams, "attack": AttackParams}.get(task, NavigateParams),
+        "environment": {"track": TrackEnvParams, "attack": AttackEnvParams}.get(task, NavigateEnvParams),
         "learner": DsacTConfig,
         "trainer": TrainerConfig,
     }
@@ -137,6 +140,7 @@ def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def make_env(robot: Robot, task: str, recipe: Recipe) -> TaskEnv:
     """One environment (called in a worker process)."""
+    from sim.attack_env import AttackEnv, AttackEnvParams
     from sim.navigate import NavigateEnv, NavigateEnvParams
     from sim.track import TrackEnv, TrackEnvParams
 
@@ -145,6 +149,8 @@ def make_env(robot: Robot, task: str, recipe: Recipe) -> TaskEnv:
         return TrackEnv(robot, layout, recipe.task, recipe.environment)
     if isinstance(recipe.task, NavigateParams) and isinstance(recipe.environment, NavigateEnvParams):
         return NavigateEnv(robot, layout, recipe.task, recipe.environment)
+    if isinstance(recipe.task, AttackParams) and isinstance(recipe.environment, AttackEnvParams):
+        return AttackEnv(robot, layout, recipe.task, recipe.environment)
     raise TypeError(f"task and environment of a recipe do not belong together: {recipe.task}, {recipe.environment}")
 
 
@@ -162,7 +168,9 @@ def robot_setup(args: argparse.Namespace) -> Setup:
         environment=factory,
         evaluation=factory,
         learner=lambda *_: make_learner(robot, layout_for(args.task, robot), recipe.learner),
-        next_step=f"dsac-robot export {args.out} --out BUNDLE",
+        next_step=f"dsac-robot attack --weights {args.out}"
+        if args.task == "attack"
+        else f"dsac-robot export {args.out} --out BUNDLE",
     )
 
 

@@ -3,7 +3,8 @@
 A command passes if, rolled on for the reaction time and then stopped along its arc, the outline gets to no return
 nearer than the margin (plus how far obstacles may have moved by then), and enters no space that was not seen free.
 Where the stop itself already comes nearer than that to some return, a command may come as near to it, but no nearer:
-so that a robot at rest inside a margin may do what takes no return nearer, and nothing else.
+so that a robot at rest inside a margin may do what takes no return nearer, and nothing else. That is for the margin
+alone: a command by which an obstacle that moves at the bound could meet the robot before it rests never passes.
 """
 
 from __future__ import annotations
@@ -141,7 +142,10 @@ class Checker:
             return np.ones(len(wanted), bool), least
         bad = np.flatnonzero(short.any(axis=(0, 1)))  # (n,) points that any command comes near to
         floor = clearances(at.stop_roll, near[bad], self.outline)[0].min(axis=0) - TIE_M  # (n,)
-        return ~(short[:, :, bad] & (signed[:, :, bad] < floor)).any(axis=(1, 2)), least
+        nearer = signed[:, :, bad] < floor
+        if self.params.obstacle_speed_mps_max > 0.0:  # what moves may have come so far: at rest before it is there
+            nearer |= signed[:, :, bad] < wanted[..., None] - self.params.margin_m
+        return ~(short[:, :, bad] & nearer).any(axis=(1, 2)), least
 
     def seen(self, rollout: Rollout, at: Situation) -> bool:
         """Whether the first command's swept area was all seen free."""

@@ -50,6 +50,7 @@ class ObservationLayout:
 # simulation has it): on a robot nothing but the lidar tells of it, and no bag holds more.
 LAYOUTS: Mapping[str, ObservationLayout] = {
     "navigate": ObservationLayout(),
+    "attack": ObservationLayout(("scan_sectors", "twist", "last_command"), frames=2),
     "track": ObservationLayout(("scan_sectors", "path_errors", "path_ahead", "twist", "last_command")),
 }
 

@@ -168,7 +168,7 @@ def test_a_skid_steer_base_turns_by_slipping_about_as_coulomb_friction_has_it() 
 @pytest.mark.parametrize("name", NAMES)
 def test_in_a_turn_the_base_slides_outwards_as_the_file_says(name: str) -> None:
     declared = load_robot(name).actuation.side_slip_s
-    assert 0.6 * declared < driven(name).side_slip_s < 1.2 * declared  # in stops, more
+    assert 0.5 * declared < driven(name).side_slip_s < 1.2 * declared  # in stops, more
 
 
 @pytest.mark.parametrize("name", NAMES)
