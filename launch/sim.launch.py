@@ -15,9 +15,12 @@ def generate_launch_description():
     return LaunchDescription(
         [
             DeclareLaunchArgument(
-                "world", default_value="clutter:0", description="empty, clutter:SEED or barn:FOLDER:N"
+                "world",
+                default_value="clutter:0",
+                description="empty, barn:FOLDER:N, or KIND:SEED[:DIFFICULTY] with KIND clutter, corridors, offices, "
+                "pedestrians, mix or track",
             ),
-            # Other defaults than on a robot: nothing in these worlds moves by itself.
+            # Other defaults than on a robot: nothing moves by itself in the default worlds.
             DeclareLaunchArgument("guard_profile", default_value="static", description="dynamic or static"),
             DeclareLaunchArgument("use_sim_time", default_value="true", description="take the time from /clock"),
             DeclareLaunchArgument("record", default_value="false", description="record a bag, below ./bags"),

@@ -16,7 +16,7 @@ from functools import lru_cache
 import mujoco
 import numpy as np
 
-from dsac_robot.core.robot import Robot
+from dsac_robot.core.robot import FLOOR_CLEARANCE, Robot
 from sim.worlds import World
 
 TIME_STEP_S = 0.005
@@ -166,7 +166,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, tyre: tuple[float, float]) -> 
     body_mass = base.mass_kg - len(wheels) * base.wheel_mass_kg
     chassis = spec.worldbody.add_body(name="base")
     chassis.add_freejoint(name="base")
-    clearance = 0.25 * base.wheel_radius_m
+    clearance = FLOOR_CLEARANCE * base.wheel_radius_m
     half = [*(0.5 * (high - low)), 0.5 * (base.height_m - clearance)]
     centre = [*(0.5 * (low + high)), clearance + half[2]]
     chassis.mass = body_mass

@@ -3,8 +3,9 @@
     ros2 run dsac_robot sim_bridge --ros-args -p world:=clutter:7
     python -m sim.ros_bridge --ros-args -p world:=clutter:7
 
-It publishes what the machine's drivers would (``scan``, ``odom``, ``imu``, ``contact``), ``/clock``, the world's goal,
-and the truth for reports; it takes ``cmd_vel``. Simulated time never runs faster than the steady clock: where the
+It publishes what the machine's drivers would (``scan``, ``odom``, ``imu``, ``contact``), ``/clock``, the world's goal
+(or its route, on ``plan``), and for reports and displays the truth: where the robot, what stands and what moves are. It
+takes ``cmd_vel``. Simulated time never runs faster than the steady clock: where the
 machine stalls it falls behind, and it never leaps.
 """
 
@@ -25,7 +26,7 @@ from dsac_robot.core.geometry import outward_distance
 from dsac_robot.core.kinematics import to_base
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.robot import load_robot
-from dsac_robot.core.values import Contact, Goal, Imu, Odom, Sample, Scan, ns
+from dsac_robot.core.values import NS, Contact, Floats, Goal, Imu, Odom, Sample, Scan, ns
 from dsac_robot.nodes.converters import (
     ConversionError,
     Frames,
@@ -33,6 +34,7 @@ from dsac_robot.nodes.converters import (
     goal_to_message,
     imu_to_message,
     odom_to_message,
+    plan_to_message,
     same_frame,
     scan_to_message,
     stamp_to_message,
@@ -48,6 +50,7 @@ from dsac_robot.nodes.topics import (
     IMU,
     LATCHED,
     ODOM,
+    PLAN,
     SCAN,
     SENSOR_DATA,
     Topic,
@@ -59,11 +62,30 @@ from sim.simulator import SimParams, Simulator
 from sim.worlds import WorldError, load_world
 
 STEP_S = 0.01  # of simulated time, between two messages on /clock
+MOVERS_NS = ns(0.1)  # between two messages on sim/movers
 FIRST_NS = ns(1.0)  # simulated time starts here: in ROS a time of 0 means that there is no clock yet
 
 TRUTH = Topic("sim/truth", Odometry, SENSOR_DATA, "simulator", "true pose, in the frame that odometry starts in")
 OBSTACLES = Topic(
-    "sim/obstacles", PointCloud, LATCHED, "simulator", "centres of all cylinders in `odom`, channel `radius`"
+    "sim/obstacles",
+    PointCloud,
+    LATCHED,
+    "simulator",
+    "centres of standing cylinders in `odom`, channel `radius`",
+)
+WALLS = Topic(
+    "sim/walls",
+    PointCloud,
+    LATCHED,
+    "simulator",
+    "centres of the walls (boxes) in `odom`, channels `half_length`, `half_thickness`, `yaw` (of the length)",
+)
+MOVERS = Topic(
+    "sim/movers",
+    PointCloud,
+    LATCHED,
+    "simulator",
+    "centres of moving cylinders in `odom`, channels `radius`, `vx`, `vy`; 10 Hz while there are any",
 )
 PLACE_OBSTACLE = Topic(
     "sim/place_obstacle", PointStamped, EVENTS, "tests, demos", "put a cylinder there, in `odom` or `base_link`"
@@ -76,11 +98,11 @@ class SimBridgeParams(LifecycleParams):
 
     autostart: bool = param(True, unit="", help="configure and activate at start, as a robot's drivers do")
     robot: str = param("jackal", unit="", help="robot of config/robots, or the path of a .yaml file")
-    world: str = param("clutter:0", unit="", help="empty, clutter:SEED or barn:FOLDER:N; read at start and ~/restart")
+    world: str = param("clutter:0", unit="", help="as sim.worlds.load_world takes it; read at start and ~/restart")
     seed: int = param(0, unit="", low=0, high=2**31 - 1, help="seed of the noise; read at start and ~/restart")
     real_time_factor: float = param(1.0, unit="", low=0.01, high=1.0, help="simulated over real time, at most")
     noise: bool = param(True, unit="", help="sensor noise; read at start and ~/restart")
-    goal_from_world: bool = param(True, unit="", help="publish the world's goal on goal_pose at start and ~/restart")
+    goal_from_world: bool = param(True, unit="", help="publish the world's goal, or its route, at start and ~/restart")
     cmd_vel_type: str = param("TwistStamped", unit="", choices=("TwistStamped", "Twist"), help="type of cmd_vel")
     lidar_fault: str = param("none", unit="", choices=LIDAR_FAULTS, help="what is wrong with the lidar")
     odom_fault: str = param("none", unit="", choices=ODOM_FAULTS, help="what is wrong with the odometry")
@@ -112,7 +134,7 @@ class SimBridge(StackNode):
             raise ParameterError(f"{self.get_fully_qualified_name()}: world: {error}") from error
         self._topics = {
             topic.name: self.publisher(topic)
-            for topic in (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, TRUTH, OBSTACLES)
+            for topic in (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, PLAN, TRUTH, OBSTACLES, WALLS, MOVERS)
         }
         self.subscribe(cmd_vel_topic(params.cmd_vel_type), self._on_command)
         self.subscribe(PLACE_OBSTACLE, self._on_place_obstacle)
@@ -175,15 +197,22 @@ class SimBridge(StackNode):
             self._announce()
         for sample in samples:
             self._publish_sample(sample)
+        if self._sim.world.movers and (self._now_ns - self._begin_ns) % MOVERS_NS == 0:
+            self._publish_movers()
         self._publish(TRUTH, self._odom_message(self._sim.true_odom()))
 
     def _announce(self) -> None:
         """What is said once at the start of a run."""
         self._publish(CONTACT, contact_to_message(Contact(self._now_ns, False)))
         self._publish_obstacles()
+        self._publish_walls()
+        self._publish_movers()
         if self._now("goal_from_world"):
-            goal = Goal(self._now_ns, *self._sim.world_to_odom(*self._sim.world.goal_m))
-            self._publish(GOAL_POSE, goal_to_message(goal, self._frames))
+            world, to_odom = self._sim.world, self._sim.world_to_odom
+            if world.route is not None:
+                self._publish(PLAN, plan_to_message(world.route.plan(to_odom, self._now_ns), self._frames))
+            else:
+                self._publish(GOAL_POSE, goal_to_message(Goal(self._now_ns, *to_odom(*world.goal_m)), self._frames))
 
     # Publishing.
 
@@ -227,14 +256,38 @@ class SimBridge(StackNode):
             self.get_logger().warning(f"contact at {contact.stamp_ns} ns, moving at {speed:.2f} m/s")
 
     def _publish_obstacles(self) -> None:
-        message = PointCloud(channels=[ChannelFloat32(name="radius")])
+        cylinders = self._sim.obstacles()
+        standing = cylinders[: len(cylinders) - len(self._sim.world.movers)]
+        self._publish(OBSTACLES, self._cloud(standing, radius=standing[:, 2]))
+
+    def _publish_walls(self) -> None:
+        walls = self._sim.world.walls_m
+        along = self._turned(np.stack([np.cos(walls[:, 4]), np.sin(walls[:, 4])], axis=1))
+        yaw = np.arctan2(along[:, 1], along[:, 0])
+        self._publish(WALLS, self._cloud(walls, half_length=walls[:, 2], half_thickness=walls[:, 3], yaw=yaw))
+
+    def _publish_movers(self) -> None:
+        world = self._sim.world
+        moving = self._sim.obstacles()[-len(world.movers) :] if world.movers else np.zeros((0, 3))
+        time_s = self._sim.time_ns / NS
+        velocities = self._turned(np.array([mover.velocity_mps(time_s) for mover in world.movers]).reshape(-1, 2))
+        self._publish(MOVERS, self._cloud(moving, radius=moving[:, 2], vx=velocities[:, 0], vy=velocities[:, 1]))
+
+    def _turned(self, vectors: Floats) -> Floats:
+        """Directions of the world in the frame of the odometry. # (N, 2) -> (N, 2)"""
+        to_odom = self._sim.world_to_odom
+        return np.array([to_odom(x, y) for x, y in vectors.tolist()]).reshape(-1, 2) - to_odom(0.0, 0.0)
+
+    def _cloud(self, places: Floats, **channels: Floats) -> PointCloud:
+        """Places of the world, x and y first, with a channel of one number each for each. # (N, >= 2), (N,)"""
+        message = PointCloud()
         message.header.stamp = stamp_to_message(self._now_ns)
         message.header.frame_id = self._frames.odom
-        for x, y, radius in self._sim.obstacles().tolist():
+        for x, y in places[:, :2].tolist():
             x, y = self._sim.world_to_odom(x, y)
             message.points.append(Point32(x=x, y=y))
-            message.channels[0].values.append(radius)
-        self._publish(OBSTACLES, message)
+        message.channels = [ChannelFloat32(name=name, values=values.tolist()) for name, values in channels.items()]
+        return message
 
     # Inputs.
 

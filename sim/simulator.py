@@ -7,27 +7,24 @@ with the stamps that the real sensors would give. Same robot, world and seed: th
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
-from dsac_robot.core.geometry import half_planes
-from dsac_robot.core.kinematics import wheel_speeds, wrap_angle
+from dsac_robot.core.kinematics import wrap_angle
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Sample, Scan, ns
+from sim.base_controller import BaseController
 from sim.lidar import cast, measure
+from sim.proximity import Proximity
 from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build, floor_model
 from sim.sensors import InertialUnit, WheelOdometry
-from sim.wall_gap import WallGap
 from sim.worlds import World
 
 STEP_NS = ns(TIME_STEP_S)
-CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
 STATE = int(mujoco.mjtState.mjSTATE_PHYSICS | mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_WARMSTART)
-NEAR_M = 1.5  # cylinders within this distance of the robot's reach are kept at hand for that
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,6 @@ class _Due:
     next_ns: int = 0
 
 
-@dataclass
-class _Watchdog:
-    """The base's own command timeout: silence ramps the command to zero."""
-
-    last_ns: int = -(10**18)
-    command: tuple[float, float] = (0.0, 0.0)
-    newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
-    pending: deque[tuple[int, float, float]] = field(default_factory=deque)  # none is due before the one ahead of it
-
-
 class Simulator:
     """One robot in one world.
 
@@ -82,21 +69,16 @@ class Simulator:
         self._state = np.zeros(mujoco.mj_stateSize(self._model, STATE))
         self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
         self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
-        normals, offsets = half_planes(robot.footprint)
-        self._normals, self._offsets = normals, offsets[:, None]
-        self._wall_gap = WallGap(robot.footprint, world.walls_m)
-        self._mover_speed_mps = max((mover.speed_mps_max for mover in world.movers), default=0.0)
-        self._reach_m = float(np.hypot(*robot.footprint.T).max())
-        self._near = self._near_of = self._cylinders
-        self._near_from_m, self._near_reach_m = (0.0, 0.0), -1.0
+        self._proximity = Proximity(robot.footprint, world)
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
         self.touching = False
         self._clear_until_ns = 0  # nothing can be touched before
         self.touched = False  # any contact so far
         self.touch_speed_mps = 0.0  # how fast the robot's body moved, just before, where it first touched
-        self._base = _Watchdog()
-        self._timeout_ns = ns(robot.actuation.command_timeout_s)
+        link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+        jitter = link_rng if params.noise else None
+        self._base = BaseController(robot, self.nominal, params.extra_delay_s, jitter)
         period_s = params.scan_period_s or 1.0 / robot.lidar.rate_hz
         self._scan, self._odom = _Due(ns(period_s)), _Due(ns(1.0 / robot.odometry.rate_hz))
         self._imu = _Due(ns(1.0 / robot.imu.rate_hz))
@@ -105,7 +87,6 @@ class Simulator:
         self._data.time = 0.0
         dofs = [*self._parts.wheel_dofs_left, *self._parts.wheel_dofs_right]
         self._wheel_positions = np.array(dofs) + 1  # a free joint has 7 positions and 6 velocities
-        self._link_rng, bias_rng = (np.random.default_rng([seed, stream]) for stream in (1, 2))
         self._wheels = WheelOdometry(robot, self.nominal, self._wheel_angles(), self.rng, params.noise)
         self._inertial = InertialUnit(robot, self.rng, bias_rng, params.noise)
         self._last_yaw = self.pose[2]
@@ -209,13 +190,7 @@ class Simulator:
 
     def send(self, command: Command) -> None:
         """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` and jitter later."""
-        actuation, base = self.robot.actuation, self._base
-        delay_s = actuation.action_delay_s + self.params.extra_delay_s
-        if self.params.noise and actuation.delay_jitter_s > 0.0:
-            delay_s += float(self._link_rng.uniform(0.0, actuation.delay_jitter_s))
-        if command.finite:
-            base.newest_ns = max(command.stamp_ns + ns(delay_s), self.time_ns, base.newest_ns)
-            base.pending.append((base.newest_ns, command.speed_mps, command.yaw_rate_radps))
+        self._base.send(command, self.time_ns)
 
     def advance(self, to_ns: int) -> list[Sample]:
         """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
@@ -227,7 +202,7 @@ class Simulator:
             self._sense(samples)
         while self.time_ns + STEP_NS <= to_ns:
             self._drive()
-            horizon = min(self._scan.next_ns, self._odom.next_ns, self._next_change_ns())
+            horizon = min(self._scan.next_ns, self._odom.next_ns, self._base.next_change_ns(self.time_ns))
             if self.params.imu:
                 horizon = min(horizon, self._imu.next_ns)
             # what is due between two steps happens at the second
@@ -260,71 +235,19 @@ class Simulator:
         data.xpos[base], data.xmat[base] = self._data.xpos[base], self._data.xmat[base]
         self._model, self._data = model, data
 
-    def _next_change_ns(self) -> int:
-        """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
-        base = self._base
-        soonest = base.pending[0][0] if base.pending else self.time_ns + NS
-        if any(base.command):
-            silent_from = base.last_ns + self._timeout_ns
-            soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
-        return max(soonest, self.time_ns + STEP_NS)
-
     def _drive(self) -> None:
-        base, actuation = self._base, self.robot.actuation
-        due = bool(base.pending) and base.pending[0][0] <= self.time_ns
-        silent = self.time_ns - base.last_ns >= self._timeout_ns and any(base.command)
-        if not (due or silent):
-            return
-        while base.pending and base.pending[0][0] <= self.time_ns:
-            base.last_ns, *command = base.pending.popleft()
-            base.command = (command[0], command[1])
-        if self.time_ns - base.last_ns >= self._timeout_ns and any(base.command):
-            speed, yaw_rate = base.command
-            slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)
-            keep = slower / abs(speed) if abs(speed) > 1e-9 else 0.0
-            base.command = (math.copysign(slower, speed) if slower > 0.0 else 0.0, yaw_rate * keep)
-        left, right = wheel_speeds(*base.command, self.nominal.base.wheel_radius_m, self.nominal.effective_track_m)
-        half = self._model.nu // 2
-        self._data.ctrl[:half], self._data.ctrl[half:] = left, right
+        """Give the wheels the base's set points, where they change now."""
+        speeds = self._base.wheel_speeds_radps(self.time_ns)
+        if speeds is not None:
+            half = self._model.nu // 2
+            self._data.ctrl[:half], self._data.ctrl[half:] = speeds
 
     def _steps_without_contact(self) -> int:
-        """At least so many steps pass before the body can touch anything: contacts are looked for, step by step, only
-        where there can be any."""
+        """At least so many steps pass before the body can touch anything."""
+        self._place_movers()
         if self.touching:
-            self._place_movers()
             return 0
-        x, y, yaw = self.pose
-        vx, vy, _, _, _, turn = self._data.qvel[:6].tolist()
-        step_m = (math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75 + self._mover_speed_mps) * TIME_STEP_S
-        near, free_m = self._cylinders_near(x, y)
-        dx, dy, radius = near[0] - x, near[1] - y, near[2]
-        gap_m = float((np.hypot(dx, dy) - radius).min(initial=free_m + self._reach_m)) - self._reach_m
-        if gap_m < CLEAR_STEPS_MAX * step_m:  # the circle around the footprint may touch: look at its edges
-            c, s = math.cos(yaw), math.sin(yaw)
-            forward, left = c * dx + s * dy, c * dy - s * dx
-            beyond = self._normals[:, :1] * forward + self._normals[:, 1:] * left - self._offsets  # (V, N)
-            gap_m = float((beyond.max(axis=0) - radius).min(initial=free_m))  # a lower bound
-        gap_m = min(gap_m, self._other_gap_m(x, y, yaw))
-        return max(0, min(CLEAR_STEPS_MAX, int(gap_m / step_m)))
-
-    def _other_gap_m(self, x_m: float, y_m: float, yaw_rad: float) -> float:
-        """A lower bound of the distance to walls and movers."""
-        gap_m = self._wall_gap(x_m, y_m, yaw_rad)
-        if len(self._moving):
-            self._place_movers()
-            away = np.hypot(self._moving[:, 0] - x_m, self._moving[:, 1] - y_m) - self._moving[:, 2]
-            gap_m = min(gap_m, float(away.min()) - self._reach_m)
-        return gap_m
-
-    def _cylinders_near(self, x_m: float, y_m: float) -> tuple[Floats, float]:
-        """Cylinders around a position, and how far from the footprint all others are at least. # (3, N)"""
-        moved = math.hypot(x_m - self._near_from_m[0], y_m - self._near_from_m[1])
-        if self._near_of is not self._cylinders or moved > self._near_reach_m:
-            field = self._cylinders
-            gap = np.hypot(field[:, 0] - x_m, field[:, 1] - y_m) - field[:, 2]
-            self._near, self._near_of = np.ascontiguousarray(field[gap < NEAR_M + self._reach_m].T), field
-            self._near_from_m, self._near_reach_m, moved = (x_m, y_m), 0.5 * NEAR_M, 0.0
-        return self._near, NEAR_M - moved
+        return self._proximity.clear_steps(self.pose, self._data.qvel[:6], self._cylinders, self._moving)
 
     def _look_for_contact(self, samples: list[Sample], velocity: Floats) -> None:
         contact, body = self._data.contact, self._parts.body_geom

@@ -10,18 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from dsac_robot.core.observation import LAYOUTS, ObservationLayout
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.path import path_errors
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.track import TrackParams, TrackStep, cost, off_path, reward
-from dsac_robot.core.values import Command, Floats32, Odom, Plan, Scan
+from dsac_robot.core.values import Command, Floats32, Odom, Scan
 from sim.task_env import TaskEnv, TaskEnvParams
-from sim.worlds_track import TrackScene, generate_track
+from sim.worlds import World, WorldError
+from sim.worlds_track import REFERENCE_MPS, TrackWorlds
 
-SceneSource = Callable[[int], TrackScene]
+WorldSource = Callable[[int], World]
 SPEED_SHARE_MAX = 0.9  # the reference is never faster than this share of what the robot can
 SCENE_S_MIN = 20.0  # in less there is no room for an encounter
 
@@ -31,7 +30,7 @@ class TrackEnvParams(TaskEnvParams):
     """What the environment adds to the task."""
 
     reference_mps: tuple[float, ...] = param(
-        (0.2, 0.4), unit="m/s", low=0.1, high=10.0, help="lowest and highest reference speed; the paper's is 0.3"
+        REFERENCE_MPS, unit="m/s", low=0.1, high=10.0, help="lowest and highest reference speed; the paper's is 0.3"
     )
     difficulty: tuple[float, ...] = param(
         (0.0, 1.0), unit="", low=0.0, high=1.0, help="lowest and highest difficulty of the scenes"
@@ -43,13 +42,20 @@ class TrackEnvParams(TaskEnvParams):
             if len(values) != 2 or values[0] > values[1]:
                 raise ParameterError(f"{name} = {list(values)} must be [low, high] with low <= high")
 
+    def source(self, robot: Robot) -> TrackWorlds:
+        """The generator that these parameters set, no reference faster than the robot can follow."""
+        fastest = SPEED_SHARE_MAX * robot.limits.speed_mps_max
+        low, high = (min(speed, fastest) for speed in self.reference_mps)
+        easiest, hardest = self.difficulty
+        return TrackWorlds((low, high), (easiest, hardest), max(self.time_limit_s, SCENE_S_MIN))
+
 
 class TrackEnv(TaskEnv):
     """Observation: all terms as one vector, raw SI. Action: [-1, 1]^2. ``info["cost"]`` is the safety cost.
 
     At the end of an episode ``info["outcome"]`` is "success" (the time is up, on the path), "contact" or "off_path",
-    and ``info["caused"]`` tells whether the robot moved into what it touched. ``scenes`` gives a scene for a seed,
-    instead of the generator that ``params`` sets.
+    and ``info["caused"]`` tells whether the robot moved into what it touched. ``worlds`` gives a world with a route
+    for a seed, instead of the generator that ``params`` sets.
     """
 
     def __init__(
@@ -58,28 +64,23 @@ class TrackEnv(TaskEnv):
         layout: ObservationLayout = LAYOUTS["track"],
         task: TrackParams = TrackParams(),
         params: TrackEnvParams = TrackEnvParams(),
-        scenes: SceneSource | None = None,
+        worlds: WorldSource | None = None,
     ) -> None:
         super().__init__(robot, layout, params)
-        self.task, self.params, self.scenes = task, params, scenes
+        self.task, self.params = task, params
+        self.worlds = worlds or params.source(robot)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats32, dict[str, Any]]:
-        """Start in a new scene. The scene and all noise come from the seeded generator."""
+        """Start in a new world. The world and all noise come from the seeded generator."""
         super().reset(seed=seed)
-        draw = int(self.np_random.integers(2**31))
-        self.scene = self.scenes(draw) if self.scenes else self._generate(draw)
-        self._enter(self.scene.world)
-        points = np.array([self.sim.world_to_odom(x, y) for x, y in self.scene.path_m.tolist()])
-        self._plan = Plan(0, points, self.scene.speed_mps)
+        world = self.worlds(int(self.np_random.integers(2**31)))
+        if world.route is None:
+            raise WorldError(f"{world.name} has no route: task track is to follow one")
+        self._enter(world)
+        self._plan = world.route.plan(self.sim.world_to_odom)
         return self._begin(self._plan), {}
-
-    def _generate(self, seed: int) -> TrackScene:
-        fastest = SPEED_SHARE_MAX * self.robot.limits.speed_mps_max
-        low, high = (min(speed, fastest) for speed in self.params.reference_mps)
-        speed, level = self.np_random.uniform(low, high), self.np_random.uniform(*self.params.difficulty)
-        return generate_track(seed, float(speed), max(self.params.time_limit_s, SCENE_S_MIN), float(level))
 
     def step(self, action: Floats32) -> tuple[Floats32, float, bool, bool, dict[str, Any]]:
         """Run one control period. ``action`` outside [-1, 1] is clipped; a NaN raises ValueError."""

@@ -15,10 +15,11 @@ import numpy as np
 
 from dsac_robot.core.params import ParameterError
 from sim.worlds_barn import BARN_GOAL_M, BARN_START, CELL_M, barn_ids, read_barn_world
-from sim.worlds_base import Mover, World, WorldError, empty_world
+from sim.worlds_base import Mover, Route, World, WorldError, empty_world
 from sim.worlds_clutter import ClutterParams, generate_clutter
 from sim.worlds_moving import PedestrianParams, generate_pedestrians, with_pedestrians
 from sim.worlds_rooms import generate_corridors, generate_hall, generate_offices
+from sim.worlds_track import TrackWorlds
 
 __all__ = [
     "BARN_GOAL_M",
@@ -29,6 +30,9 @@ __all__ = [
     "Mover",
     "PedestrianParams",
     "WORLD_KINDS",
+    "Route",
+    "TRACK",
+    "TrackWorlds",
     "World",
     "WorldError",
     "WorldMix",
@@ -60,18 +64,21 @@ GENERATORS: Mapping[str, Callable[[int, float | None], World]] = {
     "pedestrians": generate_pedestrians,
 }
 WORLD_KINDS = (*GENERATORS, "mix")
+TRACK = "track"  # the kind of worlds that have a route: those of task ``track``
 
 
 def generate(kind: str, seed: int, difficulty: float | None = None) -> World:
     """The world of a generator, or with "mix" of one that the seed chooses; solvable by construction.
 
-    ``difficulty`` is in [0, 1]; None: the seed draws it. Raises WorldError for an unknown kind, a negative seed or a
-    difficulty out of range.
+    ``difficulty`` is in [0, 1]; None: the seed draws it. "track" gives a world with a route (no part of a mix). Raises
+    WorldError for an unknown kind, a negative seed or a difficulty out of range.
     """
-    if kind not in WORLD_KINDS:
-        raise WorldError(f"unknown kind of world {kind!r}; known: {', '.join(WORLD_KINDS)}")
+    if kind not in (*WORLD_KINDS, TRACK):
+        raise WorldError(f"unknown kind of world {kind!r}; known: {', '.join((*WORLD_KINDS, TRACK))}")
     if seed < 0 or not (difficulty is None or 0.0 <= difficulty <= 1.0):
         raise WorldError(f"{kind}: seed = {seed} must not be negative, difficulty = {difficulty} must be in [0, 1]")
+    if kind == TRACK:
+        return TrackWorlds(difficulty=(0.0, 1.0) if difficulty is None else (difficulty, difficulty))(seed)
     if kind == "mix":
         kind = tuple(GENERATORS)[int(np.random.default_rng((seed, 6)).integers(len(GENERATORS)))]
     return GENERATORS[kind](seed, difficulty)
@@ -114,13 +121,15 @@ def _pooled(kind: str, difficulty: tuple[float, ...], seed: int) -> World:
 def load_world(text: str) -> World:
     """The world that ``text`` names: "empty", "KIND:SEED", "KIND:SEED:DIFFICULTY" or "barn:FOLDER:N".
 
+    KIND is one of ``WORLD_KINDS``, or "track" for a world with a route (its reference speed is the seed's too).
+
     Raises WorldError naming the text and the forms there are, or the file that cannot be read.
     """
     kind, _, rest = text.partition(":")
     if text == "empty":
         return empty_world()
     seed, _, difficulty = rest.partition(":")
-    if kind in WORLD_KINDS and seed.isdecimal():
+    if kind in (*WORLD_KINDS, TRACK) and seed.isdecimal():
         try:
             return generate(kind, int(seed), float(difficulty) if difficulty else None)
         except ValueError as error:
@@ -130,5 +139,6 @@ def load_world(text: str) -> World:
         return read_barn_world(Path(folder), int(number))
     raise WorldError(
         f"unknown world {text!r}; give empty, clutter:SEED (as clutter:7), corridors:SEED, offices:SEED, "
-        "pedestrians:SEED or mix:SEED, each also with :DIFFICULTY from 0 to 1 (as offices:7:0.5), or barn:FOLDER:N"
+        "pedestrians:SEED, mix:SEED or track:SEED, each also with :DIFFICULTY from 0 to 1 (as "
+        "offices:7:0.5), or barn:FOLDER:N"
     )

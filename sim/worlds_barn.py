@@ -51,17 +51,27 @@ def _read_cylinders(path: Path) -> Floats:
     for model in world.findall("model"):
         radius = model.findtext(".//collision/geometry/cylinder/radius")
         if radius is not None:
-            try:
-                x, y = (float(value) for value in (model.findtext("pose") or "").split()[:2])
-                cylinders.append((x, y, float(radius)))
-            except ValueError as error:
-                raise WorldError(f"{path}: model {model.get('name')!r}: pose or radius: {error}") from error
+            cylinders.append(_cylinder(f"{path}: model {model.get('name')!r}", model.findtext("pose"), radius))
     if not cylinders:
         raise WorldError(f"{path}: no model is a cylinder; a BARN world has some hundred")
-    array = np.array(cylinders, np.float64)
-    if not np.all(np.isfinite(array)) or np.any(array[:, 2] <= 0.0):
-        raise WorldError(f"{path}: poses must be finite and radii above 0")
-    return array
+    return np.array(cylinders, np.float64)
+
+
+def _cylinder(where: str, pose: str | None, radius: str) -> tuple[float, float, float]:
+    """x, y and radius of their texts. Raises WorldError naming ``where``, the key, its value and what is allowed."""
+    try:
+        x, y = (float(value) for value in (pose or "").split()[:2])
+    except ValueError:
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise WorldError(f"{where}: pose = {pose!r} must be 'x y z roll pitch yaw' with finite x and y, in metres")
+    try:
+        size = float(radius)
+    except ValueError:
+        size = math.nan
+    if not (math.isfinite(size) and size > 0.0):
+        raise WorldError(f"{where}: radius = {radius!r} must be a finite number of metres above 0")
+    return x, y, size
 
 
 def _read_path(path: Path) -> Floats:
@@ -71,5 +81,5 @@ def _read_path(path: Path) -> Floats:
     except (OSError, ValueError) as error:
         raise WorldError(f"{path}: cannot be read: {error}") from error
     if cells.ndim != 2 or cells.shape[1] != 2 or not np.all(np.isfinite(cells)):
-        raise WorldError(f"{path}: expected finite cells of shape (P, 2), got shape {cells.shape}")
+        raise WorldError(f"{path}: cells must be finite, of shape (P, 2) (column, row); got shape {cells.shape}")
     return cells

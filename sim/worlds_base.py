@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from dsac_robot.core.geometry import box_corners
 from dsac_robot.core.params import ParameterError
-from dsac_robot.core.values import Floats
+from dsac_robot.core.values import Floats, Plan
 
 Pose = tuple[float, float, float]
 Point = tuple[float, float]
@@ -52,11 +54,37 @@ class Mover:
         x, y = (float(np.interp(phase, self.times_s, self.points_m[:, axis])) for axis in (0, 1))
         return x, y
 
+    def velocity_mps(self, time_s: float) -> Point:
+        """How it moves then; at a point of its polyline, as it will move next."""
+        end_s = float(self.times_s[-1])
+        if end_s == 0.0:
+            return 0.0, 0.0
+        lap_s = math.fmod(time_s, 2.0 * end_s)
+        back = lap_s >= end_s
+        phase = 2.0 * end_s - lap_s if back else lap_s
+        leg = int(np.searchsorted(self.times_s, phase, side="left" if back else "right")) - 1
+        leg = min(max(leg, 0), len(self.times_s) - 2)
+        step = (self.points_m[leg + 1] - self.points_m[leg]) / (self.times_s[leg + 1] - self.times_s[leg])
+        vx, vy = (-step if back else step).tolist()
+        return vx, vy
+
     @property
     def speed_mps_max(self) -> float:
         """The fastest it ever goes."""
         gaps = np.linalg.norm(np.diff(self.points_m, axis=0), axis=1)
         return float((gaps / np.diff(self.times_s)).max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A path to follow through a world, and the speed at which to follow it."""
+
+    points_m: Floats  # (P, 2)
+    speed_mps: float
+
+    def plan(self, to_odom: Callable[[float, float], Point], stamp_ns: int = 0) -> Plan:
+        """The plan that a robot is given, in its odometry's frame: ``Simulator.world_to_odom`` moves the points."""
+        return Plan(stamp_ns, np.array([to_odom(x, y) for x, y in self.points_m.tolist()]), self.speed_mps)
 
 
 @dataclass(frozen=True)
@@ -73,6 +101,7 @@ class World:
     path_length_m: float
     walls_m: Floats = field(default_factory=lambda: np.zeros((0, 5)))  # (M, 5): x, y, half length, half thickness, yaw
     movers: tuple[Mover, ...] = ()
+    route: Route | None = None  # in worlds of task ``track``
 
     def __post_init__(self) -> None:
         walls = self.walls_m
@@ -106,11 +135,4 @@ def box_outline(low_m: Point, high_m: Point, thickness_m: float) -> list[tuple[f
     ]
 
 
-def wall_corners(walls_m: Floats) -> Floats:
-    """The four corners of each wall, in order. # (M, 5) -> (M, 4, 2)"""
-    x, y, length, thickness, yaw = walls_m.T
-    c, s = np.cos(yaw), np.sin(yaw)
-    along, across = np.stack([length * c, length * s], axis=1), np.stack([-thickness * s, thickness * c], axis=1)
-    centre = np.stack([x, y], axis=1)
-    corners = [centre + a * along + b * across for a, b in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
-    return np.stack(corners, axis=1)
+wall_corners = box_corners

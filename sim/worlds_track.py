@@ -1,4 +1,4 @@
-"""Scenes of task ``track``: a path in a hall, and a cylinder that crosses it when the robot would be there."""
+"""Worlds of task ``track``: a path in a hall, and a cylinder that crosses it when the robot would be there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.values import Floats
-from sim.worlds_base import Mover, Pose, World, WorldError, box_outline
+from sim.worlds_base import Mover, Pose, Route, World, WorldError, box_outline
 from sim.worlds_plan import arrival_s, inflated_grid
 from sim.worlds_rooms import THICKNESS_M, as_discs, as_walls
 
@@ -17,6 +17,8 @@ SPACING_M = 0.1  # of the path's points
 BEYOND_M = 3.0  # the path goes on after the way that the episode's time is enough for
 ROBOT_DISC_M = 0.37
 SEARCH_MARGIN_M = 0.1
+DURATION_S = 40.0  # of an episode, where nothing else is said
+REFERENCE_MPS = (0.2, 0.4)  # lowest and highest reference speed, where nothing else is said; the paper's is 0.3
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,18 @@ class TrackSceneParams:
 
 
 @dataclass(frozen=True)
-class TrackScene:
-    """A world with a path through it, and the speed at which to follow it."""
+class TrackWorlds:
+    """A source of worlds: speed and difficulty of each are the seed's, from these ranges."""
 
-    world: World
-    path_m: Floats  # (P, 2)
-    speed_mps: float
+    reference_mps: tuple[float, float] = REFERENCE_MPS
+    difficulty: tuple[float, float] = (0.0, 1.0)
+    duration_s: float = DURATION_S
+
+    def __call__(self, seed: int) -> World:
+        """The world of ``seed``. Raises WorldError as ``generate_track`` does."""
+        rng = np.random.default_rng((seed, 9))
+        speed, level = (float(rng.uniform(*bounds)) for bounds in (self.reference_mps, self.difficulty))
+        return generate_track(seed, speed, self.duration_s, level)
 
 
 def generate_track(
@@ -47,8 +55,8 @@ def generate_track(
     duration_s: float,
     difficulty: float | None = None,
     params: TrackSceneParams = TrackSceneParams(),
-) -> TrackScene:
-    """A scene for an episode of ``duration_s``. Same arguments, same scene.
+) -> World:
+    """A world, with its route, for an episode of ``duration_s``. Same arguments, same world.
 
     ``difficulty`` in [0, 1] makes the path sway and the obstacle fast; None: the seed draws it. Solvable by
     construction: a disc that knows the obstacle's way keeps clear of it for the whole time and then gets to where the
@@ -78,7 +86,8 @@ def generate_track(
         grid = inflated_grid(posts, walls, (start[:2], goal), clearance)
         limits = 1.5 * speed_mps, 1.5 * duration_s, duration_s
         if arrival_s(grid, (mover,), start[:2], goal, clearance, *limits) is not None:
-            return TrackScene(World(f"track_{seed}", posts, start, goal, way_m, walls, (mover,)), path, speed_mps)
+            route = Route(path, speed_mps)
+            return World(f"track_{seed}", posts, start, goal, way_m, walls, (mover,), route)
     raise WorldError(f"track: no scene of {speed_mps:.3g} m/s for {duration_s:.3g} s can be solved: its way is short")
 
 

@@ -130,6 +130,16 @@ def test_an_installed_wheel_imports_and_finds_its_own_files(venv: Path) -> None:
     assert Path(share) == venv / "share/dsac_robot"
 
 
+def test_gymnasium_finds_the_envs_of_an_installed_wheel_by_module_and_name(venv: Path) -> None:
+    program = (
+        "import gymnasium\nenv = gymnasium.make('sim:dsac_robot/Navigate-v0').unwrapped\n"
+        "import sim\nprint(env.robot.name, sim.__file__)"
+    )
+    libraries = sysconfig.get_path("purelib")
+    robot, place = run(venv / "bin/python", "-c", program, cwd=venv, PYTHONPATH=libraries).split()
+    assert robot == "jackal" and Path(place).is_relative_to(venv)
+
+
 def test_code_without_its_data_files_says_where_it_looked(tmp_path: Path) -> None:
     (tmp_path / "dsac_robot").mkdir()
     for name in ("__init__.py", "share.py"):

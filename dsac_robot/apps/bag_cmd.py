@@ -20,7 +20,7 @@ DEPTH = 100  # messages that may wait for a reader
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``bag``; each action sets ``run``, which returns the exit status."""
-    bag = subparsers.add_parser("bag", help="look at, recover or replay a recorded bag")
+    bag = subparsers.add_parser("bag")
     actions = bag.add_subparsers(dest="action", required=True, metavar="ACTION")
     info = actions.add_parser("info", help="print topics, times and what can be learned from")
     recover = actions.add_parser("recover", help="give a bag that was never closed its index and metadata back")

@@ -26,7 +26,7 @@ WORST_SHOWN = 10
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("barn", help="drive the BARN worlds and score the runs")
+    parser = subparsers.add_parser("barn")
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     parser.add_argument("--worlds", type=Path, required=True, metavar="DIR", help="folder of world_N.world files")
     parser.add_argument("--ids", help="worlds to run, such as 1,5,10-20 (default: all in DIR)")

@@ -17,7 +17,7 @@ Run = Callable[[argparse.Namespace], int]
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands ``bundle`` and ``keys``; each sets ``run``, which returns the exit status."""
-    bundle = subparsers.add_parser("bundle", help="verify, show, compare or sign bundles, build engines of them")
+    bundle = subparsers.add_parser("bundle")
     actions = bundle.add_subparsers(dest="action", required=True, metavar="ACTION")
     verify = actions.add_parser("verify", help="check signature, hashes, card and models; with --robot the contract")
     show = actions.add_parser("show", help="print what is in a bundle")
@@ -40,7 +40,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     sign.add_argument("--key", type=Path, required=True, metavar="FILE.key", help="private key from `keys new`")
     sign.set_defaults(run=_guarded(_sign))
 
-    keys = subparsers.add_parser("keys", help="make signing keys")
+    keys = subparsers.add_parser("keys")
     new = keys.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser("new", help="make a key pair")
     new.add_argument("--out", type=Path, required=True, metavar="FILE.key", help="private key; FILE.pub goes beside it")
     new.add_argument("--comment", default="", help="whose key it is, written into FILE.pub")

@@ -39,6 +39,7 @@ class Trained:
     robot: Robot
     layout: ObservationLayout
     recorded: Recorded
+    task: str = "navigate"
 
     @property
     def specs(self) -> tuple[TermSpec, ...]:
@@ -58,7 +59,7 @@ class Trained:
 
     def card(self, monitor: MonitorSpec | None) -> Card:
         """The card of its bundle."""
-        return Card.of(self.name, "navigate", self.robot, self.layout, monitor, self.recorded)
+        return Card.of(self.name, self.task, self.robot, self.layout, monitor, self.recorded)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ nodes use. BARN runs, calibration drives and the parity gate all go through ``dr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,9 +16,12 @@ from dsac_robot.core.guard_types import GuardInput, GuardParams, Verdict
 from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.navigate import CAUSED_MPS
 from dsac_robot.core.observation import Observation, flatten
+from dsac_robot.core.params import ParameterError
+from dsac_robot.core.path import path_errors, way_left_m
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Sample, Scan, ns
+from dsac_robot.core.track import TrackParams
+from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Plan, Sample, Scan, ns
 
 if TYPE_CHECKING:
     from dsac_robot.bundle.deployed import DeployedMonitor
@@ -54,7 +57,8 @@ class LoopParams:
     """How one drive goes."""
 
     time_limit_s: float = 100.0
-    goal_tolerance_m: float = 1.0
+    goal_tolerance_m: float = 1.0  # in a world with a route: along it, to its end
+    off_path_m: float = TrackParams.off_path_m  # a route is left beyond this lateral error
     start_jitter_m: float = 0.0  # start position, uniform in both axes
     start_jitter_rad: float = 0.0  # start heading, uniform
 
@@ -63,7 +67,7 @@ class LoopParams:
 class Drive:
     """What came of one drive."""
 
-    outcome: str  # success | contact | timeout
+    outcome: str  # success | contact | timeout | off_path
     time_s: float
     caused: bool  # a contact at a speed above 0.02 m/s
     touch_speed_mps: float
@@ -103,18 +107,26 @@ def drive(
     sim_params: SimParams | None = None,
     observer: Callable[[Moment], None] | None = None,
 ) -> Drive:
-    """Drive ``world`` once from start to goal. Without ``guard`` the policy's commands are only ramped; without
-    ``monitor`` the guard needs no verdicts. ``plant`` is the robot as it truly is where that differs from ``robot``,
-    the description that policy, monitor, guard and base go by. ``observer`` is shown each guard period. Same arguments,
-    same drive."""
+    """Drive ``world`` once from start to goal, or along its route to the end. Without ``guard`` the policy's commands
+    are only ramped; without ``monitor`` the guard needs no verdicts. ``plant`` is the robot as it truly is where that
+    differs from ``robot``, the description that policy, monitor, guard and base go by. ``observer`` is shown each guard
+    period. Same arguments, same drive. Raises ParameterError where the policy follows a plan and the world has no
+    route."""
+    from dsac_robot.bundle.deployed import DeployedPolicy
     from sim.simulator import SimParams, Simulator
 
+    if world.route is None and isinstance(policy, DeployedPolicy) and policy.follows_plan:
+        raise ParameterError(
+            f"bundle {policy.card.name!r} follows a plan, and world {world.name} has no route: give one such as track:0"
+        )
     rng = np.random.default_rng(seed)
     jitter = rng.uniform(-1.0, 1.0, 3) * [params.start_jitter_m, params.start_jitter_m, params.start_jitter_rad]
     x, y, yaw = (float(a + b) for a, b in zip(world.start, jitter, strict=True))
     placed, sim_seed = replace(world, start=(x, y, yaw)), int(rng.integers(2**31))
     sim = Simulator(plant or robot, placed, sim_seed, sim_params or SimParams(), nominal=robot)
-    loop = _Loop(robot, policy, monitor, guard, Goal(0, *sim.world_to_odom(*world.goal_m)))
+    plan = world.route.plan(sim.world_to_odom) if world.route else None
+    goal = Goal(0, *plan.points_m[-1].tolist()) if plan else Goal(0, *sim.world_to_odom(*world.goal_m))
+    loop = _Loop(robot, policy, monitor, guard, (goal, plan) if plan else (goal,))
     outcome = "timeout"
     period_ns, path_m, last = ns(loop.period_s), 0.0, sim.pose
     now_ns = 0
@@ -124,11 +136,9 @@ def drive(
         here = sim.pose
         path_m += math.hypot(here[0] - last[0], here[1] - last[1])
         last = here
-        if sim.touched:
-            outcome = "contact"
-            break
-        if math.hypot(here[0] - world.goal_m[0], here[1] - world.goal_m[1]) < params.goal_tolerance_m:
-            outcome = "success"
+        ended = "contact" if sim.touched else _ended(sim, world, plan, params)
+        if ended:
+            outcome = ended
             break
         sim.send(loop.send(now_ns))
         loop.trace(now_ns, here, sim.twist[0])
@@ -152,6 +162,17 @@ def drive(
     )
 
 
+def _ended(sim: Simulator, world: World, plan: Plan | None, params: LoopParams) -> str | None:
+    """The outcome, once there is one."""
+    if plan is not None:
+        here = sim.true_odom()
+        if abs(path_errors(here, plan).lateral_m) > params.off_path_m:
+            return "off_path"
+        return "success" if way_left_m(here, plan) < params.goal_tolerance_m else None
+    x, y, _ = sim.pose
+    return "success" if math.hypot(x - world.goal_m[0], y - world.goal_m[1]) < params.goal_tolerance_m else None
+
+
 class _Loop:
     """Policy, monitor and guard between samples and commands."""
 
@@ -161,7 +182,7 @@ class _Loop:
         policy: Policy,
         monitor: DeployedMonitor | None,
         guard: GuardParams | None,
-        goal: Goal,
+        tasks: Sequence[Goal | Plan],
     ) -> None:
         self.robot, self.policy, self.monitor = robot, policy, monitor
         self.period_s = guard.period_s if guard else 0.02
@@ -185,10 +206,12 @@ class _Loop:
         self._sent = Command(0, 0.0, 0.0)
         self._now = (Level.STOP, Reason.COMMAND_MISSING)
         policy.reset()
-        policy.add(goal)
         if monitor is not None:
             monitor.reset()
-            monitor.add(goal)
+        for task in tasks:
+            policy.add(task)
+            if monitor is not None:
+                monitor.add(task)
 
     def take(self, sample: object) -> None:
         """One sample from the simulator."""

@@ -28,7 +28,7 @@ SEEDS_MIN = 3  # below it, an interval says little
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("compare", help="compare training runs: curves, IQM, intervals, profiles")
+    parser = subparsers.add_parser("compare")
     parser.add_argument(
         "runs",
         nargs="+",

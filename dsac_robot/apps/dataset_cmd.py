@@ -19,7 +19,7 @@ BAD_INPUT = 2
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``dataset``; each action sets ``run``, which returns the exit status."""
-    dataset = subparsers.add_parser("dataset", help="turn bags into a Minari data set, or look at one")
+    dataset = subparsers.add_parser("dataset")
     actions = dataset.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build", help="episodes with rewards and costs from one or more bags")
     build.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folders, or .mcap files")

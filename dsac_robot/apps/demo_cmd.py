@@ -45,7 +45,6 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command ``demo``."""
     parser = subparsers.add_parser(
         "demo",
-        help="drive the simulated robot through clutter and faults; makes a bag and a report",
         description="The simulated robot under real ROS 2, one process a node: three drives through clutter, then the "
         "policy is killed, an obstacle put in the way, the lidar corrupted. Status 1 if an act does not show what it "
         "must.",
@@ -169,7 +168,7 @@ def _run(args: argparse.Namespace) -> int:
 def _specs(args: argparse.Namespace, out: Path, bag: str) -> list[NodeSpec]:
     """One spec a node; the recorder writes the bag ``bag`` and takes the simulator's topics and our notes too."""
     specs = node_specs(args, "static", True, args.worlds[0], out.resolve())
-    extra = {"bag": bag, "extra_topics": "sim/truth sim/obstacles notes"}
+    extra = {"bag": bag, "extra_topics": "sim/truth sim/obstacles sim/walls sim/movers notes"}
     return [
         NodeSpec(spec.name, spec.files, {**spec.parameters, **extra}) if spec.name == "recorder" else spec
         for spec in specs

@@ -3,7 +3,8 @@
 Every instance drives the same worlds with the same seeds, so that instances differ by the robot alone. The pace of an
 episode is success * OT / AT, with OT = length of a known path / highest speed and AT = the time it took; the straight
 way at full speed gives some 1.2. BARN's score, success * OT / clip(AT, 2 OT, 8 OT), is given beside it: it says nothing
-of what is faster than half the highest speed.
+of what is faster than half the highest speed. In a world with a route (``track``) OT is what the route takes at its
+reference speed, and success is its end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsac_robot.apps.barn_cmd import guard_params
+from dsac_robot.apps.eval_worlds import (
+    HELP,
+    EvalWorlds,
+    by_spec,
+    choose,
+    following,
+    reference_s,
+    route_figures,
+    say_by_spec,
+)
 from dsac_robot.apps.figures import Figure, report, write_json
 from dsac_robot.apps.parallel import run_all
 from dsac_robot.core.files import share_path
@@ -30,7 +41,6 @@ if TYPE_CHECKING:
     from dsac_robot.core.robot import Robot
     from sim.family import Family, Instance
 
-FIRST_WORLD = 1_000_000  # seeds of generated worlds that no training draws
 GRAVITY_MPS2 = 9.81
 RUNS_FILE = "runs.jsonl"
 
@@ -48,6 +58,7 @@ class Job:
     monitor: bool
     allow_unsigned: bool
     time_limit_s: float
+    worlds: EvalWorlds
 
 
 @dataclass(frozen=True)
@@ -56,27 +67,40 @@ class Episode:
 
     instance: int
     episode: int
-    outcome: str  # success | contact | timeout
+    outcome: str  # success | contact | timeout | off_path
     score: float
     pace: float
     time_s: float
     caused: bool
     cautions: int
     alarms: int
+    world: str = ""
+    lateral_rms_m: float | None = None  # off the route; None where the world has none
+    speed_rms_mps: float | None = None  # off its reference speed
 
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
-        "eval", help="drive a bundle on a family of robots that differ from their description", description=__doc__
-    )
+    parser = subparsers.add_parser("eval", description=__doc__)
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     parser.add_argument("--family", default="jackal_wide", help="name in config/families, or .yaml file")
     parser.add_argument("--instances", type=int, default=16, help="representative members (default: 16)")
     parser.add_argument("--episodes", type=int, default=10, help="worlds that each instance drives (default: 10)")
+    parser.add_argument("--worlds", metavar="SPECS", help=HELP)
+    parser.add_argument(
+        "--difficulty",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="of generated worlds, in [0, 1] (default: all)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of instances (default: 0)")
     parser.add_argument("--guard", choices=("on", "off"), default="on", help="guard in the loop (default: on)")
-    parser.add_argument("--profile", choices=("static", "dynamic"), default="static", help="the guard's parameter file")
+    parser.add_argument(
+        "--profile",
+        choices=("static", "dynamic"),
+        help="the guard's parameter file (default: static; dynamic where anything moves)",
+    )
     parser.add_argument("--monitor", choices=("on", "off"), default="on", help="OOD monitor in the loop (default: on)")
     parser.add_argument("--time-limit", type=float, default=100.0, metavar="S", help="of an episode (default: 100)")
     parser.add_argument("--processes", type=int, default=2, help="episodes at the same time (default: 2)")
@@ -90,7 +114,6 @@ def work(jobs: Iterator[Job]) -> Iterator[Episode]:
     """Do episodes in this process; policy and monitor are loaded once."""
     from dsac_robot.apps.closed_loop import LoopParams, drive
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, load_bundle
-    from sim.worlds import generate_clutter
 
     policy = monitor = None
     for job in jobs:
@@ -99,13 +122,13 @@ def work(jobs: Iterator[Job]) -> Iterator[Episode]:
             policy = DeployedPolicy(bundle, job.nominal)
             monitor = DeployedMonitor(bundle, job.nominal) if job.monitor and bundle.card.monitor else None
             guard = None if job.guard == "off" else guard_params(job.guard)
-        world = generate_clutter(FIRST_WORLD + job.episode)
+        world = job.worlds.world(job.episode, job.nominal)
         loop = LoopParams(time_limit_s=job.time_limit_s)
         member = job.instance
         done = drive(
             job.nominal, world, job.episode, policy, monitor, guard, loop, plant=member.robot, sim_params=member.sim
         )
-        optimal_s = world.path_length_m / job.nominal.limits.speed_mps_max
+        optimal_s = reference_s(world, job.nominal)
         good = done.outcome == "success"
         score = optimal_s / float(np.clip(done.time_s, 2.0 * optimal_s, 8.0 * optimal_s)) if good else 0.0
         yield Episode(
@@ -118,6 +141,8 @@ def work(jobs: Iterator[Job]) -> Iterator[Episode]:
             done.caused,
             done.cautions,
             done.alarms,
+            world.name,
+            *following(world, done),
         )
 
 
@@ -145,9 +170,10 @@ def _run(args: argparse.Namespace) -> int:
     bundle = Path(args.bundle or share_path("config", "bundles", "navigate_jackal"))
     loaded = load_bundle(bundle, allow_unsigned=args.allow_unsigned)
     check_robot(loaded.card, family.nominal)
-    profile = args.profile if args.guard == "on" else "off"
+    worlds, moving = choose(args.worlds, args.difficulty, loaded.card, family.nominal)
+    profile = "off" if args.guard == "off" else args.profile or ("dynamic" if moving else "static")
     monitor = args.guard == "on" and args.monitor == "on"
-    common = (family.nominal, str(bundle), profile, monitor, args.allow_unsigned, args.time_limit)
+    common = (family.nominal, str(bundle), profile, monitor, args.allow_unsigned, args.time_limit, worlds)
     jobs = [Job(i, k, member, *common) for k in range(args.episodes) for i, member in enumerate(members)]
     settings = {
         "bundle": loaded.digest,
@@ -156,11 +182,16 @@ def _run(args: argparse.Namespace) -> int:
         "guard": profile,
         "monitor": monitor,
         "time_limit_s": args.time_limit,
+        "worlds": list(worlds.specs),
+        "difficulty": list(worlds.difficulty) if worlds.difficulty else None,
     }
     episodes = _drive_all(jobs, args.processes, settings, args.out)
     guard = None if profile == "off" else guard_params(profile)
     beyond = [beyond_guard(member, family, guard) for member in members]
     result = summary(episodes, [member.name for member in members], [not why for why in beyond])
+    result.figures.extend(route_figures(episodes))
+    kinds = by_spec(episodes, worlds)
+    say_by_spec(kinds)
     _say(result.figures, result.rows, beyond)
     rows = [
         {**row, "values": dict(member.values), "beyond_guard": why}
@@ -172,6 +203,7 @@ def _run(args: argparse.Namespace) -> int:
         family=family.name,
         profile=profile,
         monitor=monitor,
+        worlds=kinds,
         worst=result.worst,
         performance_profile=result.profile,
         instances=rows,

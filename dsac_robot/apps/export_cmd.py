@@ -12,7 +12,7 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,9 @@ import numpy as np
 
 from dsac_robot.apps.figures import git_revision
 from dsac_robot.apps.parallel import run_all
+from dsac_robot.apps.run_record import FILE, read_record
 from dsac_robot.core.files import load_yaml
-from dsac_robot.core.observation import ObservationLayout
+from dsac_robot.core.observation import LAYOUTS, layout_for
 from dsac_robot.core.ood import episode_maximum
 from dsac_robot.core.params import ParameterError, as_dict
 from dsac_robot.core.robot import Robot, load_robot
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dsac_robot.apps.closed_loop import Drive
     from dsac_robot.bundle.card import Recorded
     from dsac_robot.learn.networks import Actor
+    from sim.worlds import World
 
 WORLD_SEED = 10_000_000  # calibration worlds: beyond those of training
 
@@ -44,20 +46,23 @@ class Job:
     robot: str
     profile: str
     seed: int
+    worlds: Callable[[int], World]
 
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("export", help="make a signed bundle of a training run")
+    parser = subparsers.add_parser("export")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of dsac-robot train")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle to write")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
     parser.add_argument("--actor", type=Path, metavar="FILE", help="a snapshot in RUN/actors (default: the last state)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key to sign with (default: unsigned)")
-    parser.add_argument("--name", default="navigate_jackal", help="the bundle's name")
+    parser.add_argument("--name", help="the bundle's name (default: that of its task and robot, as navigate_jackal)")
     parser.add_argument("--episodes", type=int, default=600, help="drives for the monitor (default: 600)")
     parser.add_argument(
-        "--profile", choices=("static", "dynamic"), default="static", help="guard profile of the drives"
+        "--profile",
+        choices=("static", "dynamic"),
+        help="guard profile of the drives (default: static; for task track, where obstacles move, dynamic)",
     )
     parser.add_argument(
         "--precision",
@@ -69,7 +74,27 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def load_actor(folder: Path, snapshot: Path | None, robot: Robot) -> tuple[Actor, int, dict[str, Any]]:
+def task_of(folder: Path) -> str:
+    """The task that a run is of. Raises ParameterError for one that no robot can be given."""
+    task = str(read_record(folder)["task"]) if (folder / FILE).exists() else "navigate"
+    if task not in LAYOUTS:
+        raise ParameterError(f"{folder}: a run of {task}: only policies of {', '.join(LAYOUTS)} drive a robot")
+    return task
+
+
+def worlds_of(task: str, recipe: dict[str, Any], robot: Robot) -> Callable[[int], World]:
+    """The generator of the drives' worlds: clutter for ``navigate``, for ``track`` as in training."""
+    from dsac_robot.apps.train_cmd import read_recipe
+    from sim.track import TrackEnvParams
+    from sim.worlds import generate_clutter
+
+    environment = read_recipe(recipe, "recipe.yaml", task).environment
+    return environment.source(robot) if isinstance(environment, TrackEnvParams) else generate_clutter
+
+
+def load_actor(
+    folder: Path, snapshot: Path | None, robot: Robot, task: str = "navigate"
+) -> tuple[Actor, int, dict[str, Any]]:
     """The actor of a run, how many updates made it, and the run's recipe. Raises ParameterError naming what lacks."""
     import torch
 
@@ -82,7 +107,7 @@ def load_actor(folder: Path, snapshot: Path | None, robot: Robot) -> tuple[Actor
         raise ParameterError(f"{path} is not there: train first, or name a snapshot with --actor")
     state = torch.load(path, weights_only=False)
     actor_state = state["actor"] if snapshot else state["learner"]["actor"]
-    learner = make_learner(robot, ObservationLayout(), read_recipe(recipe, "recipe.yaml").learner)
+    learner = make_learner(robot, layout_for(task, robot), read_recipe(recipe, "recipe.yaml", task).learner)
     try:
         learner.actor.load_state_dict(actor_state)
     except RuntimeError as error:
@@ -95,7 +120,6 @@ def work(jobs: Iterator[Job]) -> Iterator[tuple[int, Drive]]:
     from dsac_robot.apps.barn_cmd import guard_params
     from dsac_robot.apps.closed_loop import LoopParams, drive
     from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, load_bundle
-    from sim.worlds import generate_clutter
 
     policy = monitor = None
     for job in jobs:
@@ -104,14 +128,15 @@ def work(jobs: Iterator[Job]) -> Iterator[tuple[int, Drive]]:
             bundle = load_bundle(job.bundle, allow_unsigned=True)
             policy = DeployedPolicy(bundle, robot)
             monitor = DeployedMonitor(bundle, robot) if bundle.card.monitor else None
-        loop = LoopParams(time_limit_s=40.0)
-        world = generate_clutter(job.seed)
+        world = job.worlds(job.seed)
+        loop = LoopParams(time_limit_s=40.0 if world.route is None else 100.0)
         yield job.seed, drive(robot, world, job.seed, policy, monitor, guard_params(job.profile), loop)
 
 
-def drives(bundle: Path, args: argparse.Namespace, seeds: range, what: str) -> list[Drive]:
+def drives(bundle: Path, trained: Trained, args: argparse.Namespace, seeds: range, what: str) -> list[Drive]:
     """Drive generated worlds with a bundle, the guard on, in the order of the seeds; progress on stderr."""
-    jobs = [Job(str(bundle), args.robot, args.profile, seed) for seed in seeds]
+    worlds = worlds_of(trained.task, dict(trained.recorded.recipe), trained.robot)
+    jobs = [Job(str(bundle), args.robot, args.profile, seed, worlds) for seed in seeds]
     found: dict[int, Drive] = {}
     started = time.monotonic()
     for seed, done in run_all(work, jobs, args.processes):
@@ -149,7 +174,7 @@ def fitted(trained: Trained, args: argparse.Namespace, folder: Path) -> Models:
     from dsac_robot.bundle.write import write_bundle
 
     plain = write_bundle(folder / "plain", trained.card(None), policy_model(trained), None, None)
-    found = drives(plain, args, range(WORLD_SEED, WORLD_SEED + args.episodes // 2), "fit the monitor")
+    found = drives(plain, trained, args, range(WORLD_SEED, WORLD_SEED + args.episodes // 2), "fit the monitor")
     good = [d for d in found if d.outcome == "success"]
     if len(good) < 0.5 * len(found):
         raise ParameterError(f"only {len(good)} of {len(found)} drives reach the goal: train longer before export")
@@ -165,16 +190,18 @@ def calibration(trained: Trained, models: Models, args: argparse.Namespace, fold
     from dsac_robot.bundle.write import write_bundle
 
     watched = write_bundle(folder / "watched", trained.card(OPEN), models.policy, models.monitor, None)
-    return drives(watched, args, range(WORLD_SEED + args.episodes // 2, WORLD_SEED + args.episodes), "calibrate")
+    seeds = range(WORLD_SEED + args.episodes // 2, WORLD_SEED + args.episodes)
+    return drives(watched, trained, args, seeds, "calibrate")
 
 
-def scores(found: list[Drive], updates: int) -> dict[str, float]:
+def scores(found: list[Drive], updates: int, task: str = "navigate") -> dict[str, float]:
     """Figures of the calibration drives, for the card."""
+    worlds = "track" if task == "track" else "clutter"
     return {
         "updates": float(updates),
-        "clutter_success_rate": sum(d.outcome == "success" for d in found) / len(found),
-        "clutter_caused_contacts": float(sum(d.caused for d in found)),
-        "clutter_time_s_mean": float(np.mean([d.time_s for d in found if d.outcome == "success"])),
+        f"{worlds}_success_rate": sum(d.outcome == "success" for d in found) / len(found),
+        f"{worlds}_caused_contacts": float(sum(d.caused for d in found)),
+        f"{worlds}_time_s_mean": float(np.mean([d.time_s for d in found if d.outcome == "success"])),
     }
 
 
@@ -194,14 +221,16 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_place(args.out)
         key = load_private_key(args.key) if args.key else None
-        robot = load_robot(args.robot)
-        actor, updates, recipe = load_actor(args.run_folder, args.actor, robot)
-        trained = Trained(args.name, actor, robot, ObservationLayout(), recorded(args, recipe))
+        robot, task = load_robot(args.robot), task_of(args.run_folder)
+        args.profile = args.profile or ("dynamic" if task == "track" else "static")
+        actor, updates, recipe = load_actor(args.run_folder, args.actor, robot, task)
+        name = args.name or f"{task}_{robot.name}"
+        trained = Trained(name, actor, robot, layout_for(task, robot), recorded(args, recipe), task)
         with tempfile.TemporaryDirectory() as folder:
             models = fitted(trained, args, Path(folder))
             found = calibration(trained, models, args, Path(folder))
         spec = calibrate([episode_maximum(d.scores, OPEN.raise_after) for d in found])
-        trained = with_record(trained, parity=models.parity, scores=scores(found, updates))
+        trained = with_record(trained, parity=models.parity, scores=scores(found, updates, task))
         write_bundle(args.out, trained.card(spec), models.policy, models.monitor, key)
     except BundleError as error:
         raise ParameterError(str(error)) from error

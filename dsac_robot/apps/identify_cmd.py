@@ -32,7 +32,6 @@ def register(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "identify",
-        help="fit the robot file's parameters to a recorded drive",
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

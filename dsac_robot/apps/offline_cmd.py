@@ -51,9 +51,7 @@ class Learned:
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    actions = subparsers.add_parser("offline", help="learn from recorded drives").add_subparsers(
-        dest="action", required=True, metavar="ACTION"
-    )
+    actions = subparsers.add_parser("offline").add_subparsers(dest="action", required=True, metavar="ACTION")
     parser = actions.add_parser(
         "train",
         help="train on a data set and write a bundle",

@@ -12,7 +12,7 @@ from dsac_robot.core.values import NS
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("replay", help="run the guard again over a black box dump")
+    parser = subparsers.add_parser("replay")
     parser.add_argument("dump", type=Path, metavar="DUMP", help="file that the guard wrote on a latched stop")
     parser.add_argument("--all", action="store_true", help="print every step, not only changes of level and reason")
     parser.set_defaults(run=run)

@@ -21,7 +21,7 @@ BAD_INPUT = 2
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``report``."""
-    parser = subparsers.add_parser("report", help="make a page with pictures of a recorded bag, or of a training run")
+    parser = subparsers.add_parser("report")
     parser.add_argument("bag", type=Path, metavar="BAG", help="bag folder, one .mcap file, or run folder of train")
     parser.add_argument(
         "--out",

@@ -19,14 +19,37 @@ from dsac_robot.data.decode import GuardState
 
 V = TypeVar("V")
 DIAGNOSTICS = "/diagnostics"
+WALL_CHANNELS = ("half_length", "half_thickness", "yaw")
 
 
 @dataclass(frozen=True, eq=False)
 class Obstacles:
-    """The simulator's cylinders from ``stamp_ns`` on, in the odom frame."""
+    """The simulator's standing cylinders from ``stamp_ns`` on, in the odom frame."""
 
     stamp_ns: int
     cylinders_m: Floats  # (N, 3): x, y, radius
+
+
+@dataclass(frozen=True, eq=False)
+class Movers:
+    """The simulator's moving cylinders at ``stamp_ns``, in the odom frame."""
+
+    stamp_ns: int
+    cylinders_m: Floats  # (N, 3): x, y, radius
+    velocities_mps: Floats  # (N, 2)
+
+    def moved(self, stamp_ns: int) -> Floats:
+        """The cylinders at another instant near this one. # (N, 3)"""
+        elapsed_s = (stamp_ns - self.stamp_ns) / NS
+        return self.cylinders_m + np.pad(self.velocities_mps * elapsed_s, ((0, 0), (0, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Walls:
+    """The simulator's walls from ``stamp_ns`` on, in the odom frame."""
+
+    stamp_ns: int
+    walls_m: Floats  # (M, 5): x, y, half length, half thickness, yaw
 
 
 @dataclass(frozen=True)
@@ -56,6 +79,8 @@ class Run:
     verdicts: tuple[Verdict, ...]
     contacts: tuple[Contact, ...]
     obstacles: tuple[Obstacles, ...]
+    walls: tuple[Walls, ...]
+    movers: tuple[Movers, ...]
     events: tuple[Note, ...]
 
     def seconds(self, stamp_ns: int) -> float:
@@ -89,6 +114,8 @@ class _Raw:
     teleop: list[Command] = field(default_factory=list)
     truth: list[Odom] = field(default_factory=list)
     obstacles: list[Obstacles] = field(default_factory=list)
+    walls: list[Walls] = field(default_factory=list)
+    movers: list[Movers] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     context: dict[str, dict[str, str]] = field(default_factory=dict)
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -126,6 +153,8 @@ def _read_extra(path: Path, namespace: str, raw: _Raw) -> None:
         f"{prefix}sim/truth": lambda m: raw.truth.append(_truth(m)),
         f"{prefix}teleop/cmd_vel": lambda m: raw.teleop.append(_command(m)),
         f"{prefix}sim/obstacles": lambda m: raw.obstacles.append(_obstacles(m)),
+        f"{prefix}sim/walls": lambda m: raw.walls.append(Walls(_stamp_ns(m), _cloud(m, *WALL_CHANNELS))),
+        f"{prefix}sim/movers": lambda m: raw.movers.append(_movers(m)),
         f"{prefix}notes": lambda m: raw.notes.append(_note(m)),
         f"{prefix}recorder/context": lambda m: raw.context.update(_statuses(m)),
         DIAGNOSTICS: lambda m: raw.diagnostics.update(_statuses(m)),
@@ -158,9 +187,20 @@ def _command(message: Any) -> Command:
 
 
 def _obstacles(message: Any) -> Obstacles:
-    radii = next((c.values for c in message.channels if c.name == "radius"), np.zeros(len(message.points)))
-    rows = [(p.x, p.y, radius) for p, radius in zip(message.points, radii, strict=True)]
-    return Obstacles(_stamp_ns(message), np.array(rows, np.float64).reshape(-1, 3))
+    return Obstacles(_stamp_ns(message), _cloud(message, "radius"))
+
+
+def _movers(message: Any) -> Movers:
+    rows = _cloud(message, "radius", "vx", "vy")
+    return Movers(_stamp_ns(message), rows[:, :3], rows[:, 3:])
+
+
+def _cloud(message: Any, *names: str) -> Floats:
+    """Points of a PointCloud with these channels; 0 for a channel that it lacks. # (N, 2 + channels)"""
+    channels = {c.name: c.values for c in message.channels}
+    places = np.array([(p.x, p.y) for p in message.points], np.float64).reshape(-1, 2)
+    zeros = np.zeros(len(places))
+    return np.column_stack([places, *(np.asarray(channels.get(name, zeros), np.float64) for name in names)])
 
 
 def _note(message: Any) -> Note:
@@ -249,6 +289,8 @@ def _run(raw: _Raw, note: Note, begin_ns: int, end_ns: int) -> Run:
         within(raw.values("ood/state")),
         within(raw.values("contact")),
         standing(raw.obstacles),
+        standing(raw.walls),
+        standing(raw.movers),
         within(n for n in raw.notes if n.kind == EVENT),
     )
 

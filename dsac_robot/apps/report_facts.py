@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from dsac_robot.apps.report_data import Obstacles, Recording, Run, pose_at
+from dsac_robot.apps.report_data import Movers, Obstacles, Recording, Run, Walls, pose_at
 from dsac_robot.apps.report_notes import Expect
-from dsac_robot.core.geometry import outward_distance
+from dsac_robot.core.geometry import box_corners, outward_distance
 from dsac_robot.core.navigate import NavigateParams, clearance_m, goal_distance_m
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import Robot
@@ -143,9 +144,12 @@ def _shares(run: Run, begin_ns: int, until_ns: int) -> dict[Level, float]:
 # -- clearance ---------------------------------------------------------------------------------------------------------
 
 
-def obstacles_at(run: Run, stamp_ns: int) -> Obstacles | None:
-    """The simulator's obstacles at an instant."""
-    return next((o for o in reversed(run.obstacles) if o.stamp_ns <= stamp_ns), None)
+H = TypeVar("H", Obstacles, Walls, Movers)
+
+
+def _at(shown: Sequence[H], stamp_ns: int) -> H | None:
+    """What the simulator had said at an instant."""
+    return next((item for item in reversed(shown) if item.stamp_ns <= stamp_ns), None)
 
 
 def _clearances(run: Run, robot: Robot) -> Floats:
@@ -153,10 +157,15 @@ def _clearances(run: Run, robot: Robot) -> Floats:
     rows, next_ns = [], 0
     if run.truth and run.obstacles:
         for pose in run.truth:
-            here = obstacles_at(run, pose.stamp_ns)
+            here = _at(run.obstacles, pose.stamp_ns)
             if pose.stamp_ns >= next_ns and here is not None:
                 next_ns = pose.stamp_ns + SAMPLE_NS
-                rows.append((run.seconds(pose.stamp_ns), true_clearance_m(pose, here.cylinders_m, robot)))
+                movers, walls = _at(run.movers, pose.stamp_ns), _at(run.walls, pose.stamp_ns)
+                moving = movers.moved(pose.stamp_ns) if movers else np.zeros((0, 3))
+                clearance = true_clearance_m(pose, np.concatenate([here.cylinders_m, moving]), robot)
+                if walls is not None and len(walls.walls_m):
+                    clearance = min(clearance, wall_clearance_m(pose, walls.walls_m, robot))
+                rows.append((run.seconds(pose.stamp_ns), clearance))
     else:
         for item in run.scans:
             scan = item.value
@@ -172,10 +181,30 @@ def true_clearance_m(pose: Odom, cylinders_m: Floats, robot: Robot) -> float:
     near = cylinders_m[away < REACH_M]
     if not len(near):
         return REACH_M
+    return max(0.0, float(np.min(outward_distance(_in_base(near[:, :2], pose), robot.footprint) - near[:, 2])))
+
+
+def wall_clearance_m(pose: Odom, walls_m: Floats, robot: Robot) -> float:
+    """Distance of the footprint to the nearest wall, at least 0: it is that of a corner of the one or of the other
+    (as long as they do not cross, which walls prevent).
+
+    # walls (M, 5): x, y, half length, half thickness, yaw; at least one
+    """
+    corners = _in_base(box_corners(walls_m).reshape(-1, 2), pose)
+    of_walls = float(outward_distance(corners, robot.footprint).min())
     cos, sin = math.cos(pose.yaw_rad), math.sin(pose.yaw_rad)
-    relative = near[:, :2] - (pose.x_m, pose.y_m)
-    in_base = np.stack([cos * relative[:, 0] + sin * relative[:, 1], cos * relative[:, 1] - sin * relative[:, 0]], 1)
-    return max(0.0, float(np.min(outward_distance(in_base, robot.footprint) - near[:, 2])))
+    outline = robot.footprint @ np.array([[cos, sin], [-sin, cos]]) + (pose.x_m, pose.y_m)  # (V, 2)
+    away = outline[None] - walls_m[:, None, :2]  # (M, V, 2)
+    c, s = np.cos(walls_m[:, 4:]), np.sin(walls_m[:, 4:])
+    along, across = away[..., 0] * c + away[..., 1] * s, away[..., 1] * c - away[..., 0] * s
+    beyond = [np.maximum(np.abs(a) - half, 0.0) for a, half in ((along, walls_m[:, 2:3]), (across, walls_m[:, 3:4]))]
+    return max(0.0, min(of_walls, float(np.hypot(*beyond).min())))
+
+
+def _in_base(points_m: Floats, pose: Odom) -> Floats:
+    """Points of the odom frame seen from the robot. # (N, 2) -> (N, 2)"""
+    cos, sin = math.cos(pose.yaw_rad), math.sin(pose.yaw_rad)
+    return np.asarray((points_m - (pose.x_m, pose.y_m)) @ np.array([[cos, -sin], [sin, cos]]))
 
 
 # -- latency -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from dsac_robot.apps.report_style import (
     pyplot,
     save,
 )
+from dsac_robot.core.geometry import box_corners
 from dsac_robot.core.lidar import beam_directions, free_distance, returns_in_base
 from dsac_robot.core.navigate import NavigateParams
 from dsac_robot.core.robot import Robot
@@ -127,19 +128,19 @@ def _draw_sweep(axes: Any, run: Run, robot: Robot, frame: _Frame, instant_ns: in
 
 
 def _draw_obstacles(axes: Any, run: Run, robot: Robot, frame: _Frame) -> None:
-    """The simulator's cylinders; without them, what the lidar met on the way."""
-    from matplotlib.collections import EllipseCollection
+    """The simulator's walls and cylinders; without them, what the lidar met on the way."""
+    from matplotlib.collections import PolyCollection
 
+    if run.walls and len(run.walls[-1].walls_m):
+        corners = frame(box_corners(run.walls[-1].walls_m)).reshape(-1, 4, 2)
+        axes.add_collection(PolyCollection(list(corners), facecolor=STONE, edgecolor="none", zorder=3))
+    _draw_movers(axes, run, frame)
     if run.obstacles:
         first, last = run.obstacles[0].cylinders_m, run.obstacles[-1].cylinders_m
         known = {tuple(row) for row in first.round(4).tolist()}
         new = np.array([tuple(row) not in known for row in last.round(4).tolist()], bool)
         for rows, colour, order in ((last[~new], STONE, 3), (last[new], EVENT, 5)):
-            sizes = 2.0 * rows[:, 2]
-            flat, at = np.zeros(len(rows)), frame(rows[:, :2])
-            discs = EllipseCollection(sizes, sizes, flat, units="xy", offsets=at, offset_transform=axes.transData)
-            discs.set(facecolor=colour, edgecolor="none", zorder=order)
-            axes.add_collection(discs)
+            _draw_discs(axes, rows, frame, facecolor=colour, edgecolor="none", zorder=order)
         return
     clouds = []
     for item in run.scans[:: max(1, len(run.scans) // 60)]:
@@ -148,6 +149,28 @@ def _draw_obstacles(axes: Any, run: Run, robot: Robot, frame: _Frame) -> None:
             clouds.append(_in_odom(pose, returns_in_base(item.value.ranges_m, robot.lidar)))
     if clouds:
         axes.plot(*frame(np.concatenate(clouds)).T, ".", color=STONE, markersize=1.5, markeredgewidth=0, zorder=3)
+
+
+def _draw_movers(axes: Any, run: Run, frame: _Frame) -> None:
+    """What moves: its outline once a second, as the robot's is drawn, and filled at the end."""
+    due_ns = 0
+    for moment in run.movers:
+        if moment.stamp_ns >= due_ns and len(moment.cylinders_m):
+            due_ns = moment.stamp_ns + NS
+            style = {"facecolor": "none", "edgecolor": MUTED, "linewidth": 0.6, "alpha": 0.6, "zorder": 3}
+            _draw_discs(axes, moment.cylinders_m, frame, **style)
+    if run.movers:
+        _draw_discs(axes, run.movers[-1].cylinders_m, frame, facecolor=MUTED, edgecolor="none", zorder=5)
+
+
+def _draw_discs(axes: Any, rows: Floats, frame: _Frame, **style: Any) -> None:
+    """Cylinders from above. # (N, 3)"""
+    from matplotlib.collections import EllipseCollection
+
+    sizes, flat, at = 2.0 * rows[:, 2], np.zeros(len(rows)), frame(rows[:, :2])
+    discs = EllipseCollection(sizes, sizes, flat, units="xy", offsets=at, offset_transform=axes.transData)
+    discs.set(**style)
+    axes.add_collection(discs)
 
 
 def _draw_path(axes: Any, run: Run, frame: _Frame, scale: float) -> list[str]:

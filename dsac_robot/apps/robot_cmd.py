@@ -24,7 +24,7 @@ WHEELS_DOWN = 0.95  # at least, of the time
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command ``robot``; its actions set ``run``, which returns the exit status."""
-    robot = subparsers.add_parser("robot", help="write a robot file, check one")
+    robot = subparsers.add_parser("robot")
     actions = robot.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = actions.add_parser("new", help="write a commented robot file to fill in")
     new.add_argument("name", metavar="NAME", help="the robot's name: letters, digits, _ and -")

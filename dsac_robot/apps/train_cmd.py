@@ -53,7 +53,7 @@ class GymRecipe:
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("train", help="train a policy with DSAC-T in simulation")
+    parser = subparsers.add_parser("train")
     parser.add_argument("task", type=_task, help=f"{', '.join(TASKS)}, or {GYM}ID such as {GYM}HalfCheetah-v5")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder, or folder of --seeds' runs")

@@ -20,13 +20,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command ``up``."""
     parser = subparsers.add_parser(
         "up",
-        help="bring up the robot's nodes, with --sim a simulated robot too",
         description="Bring up guard, monitor and policy, with --record the recorder, with --sim a simulated robot. "
         "Ctrl-C stops the robot and ends all.",
     )
     add_robot_arguments(parser)
     parser.add_argument("--sim", action="store_true", help="add the simulated robot; all others take its time")
-    parser.add_argument("--world", default="clutter:0", help="with --sim: empty, clutter:SEED or barn:FOLDER:N")
+    parser.add_argument(
+        "--world",
+        default="clutter:0",
+        help="with --sim: empty, barn:FOLDER:N, or KIND:SEED[:DIFFICULTY] with KIND clutter, corridors, offices, "
+        "pedestrians, mix or track (default: clutter:0)",
+    )
     parser.add_argument("--namespace", default="", metavar="NS", help="namespace of all nodes and topics")
     parser.add_argument(
         "--guard-profile", choices=("static", "dynamic"), default="dynamic", help="obstacles stand still, or move"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +34,20 @@ LEVEL_COLOURS = {
 }
 FRAME_HZ = 25
 LINGER_FRAMES = 25  # of the last picture, so that a player shows how it ended
+OPEN_S = 1.0  # for a window to show the start
+CLOSE_S = 10.0  # for it to be gone
 
 
 def register(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("view", help="watch one simulated drive, in a window or as a video")
+    parser = subparsers.add_parser("view")
     parser.add_argument("bundle", nargs="?", help="bundle directory (default: the shipped one)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--world", default="clutter:0", metavar="NAME", help="clutter:SEED or empty (default: clutter:0)"
+        "--world",
+        default="clutter:0",
+        metavar="NAME",
+        help="as of `up --sim` (default: clutter:0)",
     )
     where.add_argument("--world-file", type=Path, metavar="FILE", help="a world_N.world of a BARN directory")
     parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
@@ -201,12 +207,14 @@ def watch(go: Callable[[Callable[[Moment], None]], Drive], robot: Robot, world: 
 
     from sim.render import Stage
 
-    stage = Stage(robot, world)
-    with mujoco.viewer.launch_passive(stage.model, stage.data, show_right_ui=False) as window:
+    stage, before = Stage(robot, world), set(threading.enumerate())
+    with mujoco.viewer.launch_passive(stage.model, stage.data, show_left_ui=False, show_right_ui=False) as window:
         with window.lock():
             window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
             window.cam.trackbodyid = stage.model.body("base").id
             window.cam.distance, window.cam.elevation = 4.0, -35.0
+        window.sync()
+        time.sleep(OPEN_S)
         began = time.monotonic()
 
         def observer(moment: Moment) -> None:
@@ -216,4 +224,11 @@ def watch(go: Callable[[Callable[[Moment], None]], Drive], robot: Robot, world: 
                 window.sync()
                 time.sleep(max(0.0, began + moment.time_s - time.monotonic()))
 
-        return go(observer)
+        done = go(observer)
+        if window.is_running():
+            time.sleep(LINGER_FRAMES / FRAME_HZ)
+    # The viewer's own thread is still closing the window. Where Python ends meanwhile, both end GLFW and one waits for
+    # good.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(CLOSE_S)
+    return done

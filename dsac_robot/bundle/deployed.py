@@ -133,6 +133,11 @@ class _Deployed:
         self._builder.fill(self._history, scan_stamp_ns, self._buffers)
         self._seen = True
 
+    @property
+    def follows_plan(self) -> bool:
+        """True where the observation is built from a plan: then a goal alone is nothing to drive to."""
+        return self._builder.follows_plan
+
     def add(self, sample: Sample) -> None:
         """Take in one sample. Raises ValueError for a scan of another number of beams than the robot's lidar has."""
         if isinstance(sample, Scan) and sample.ranges_m.shape != (self._beams,):

@@ -57,3 +57,16 @@ def _beyond_edges(points_m: Floats, planes: tuple[Floats, Floats]) -> Floats:
 def nearest_distance(points_m: Floats, outline_m: Floats, planes: tuple[Floats, Floats]) -> float:
     """Least ``outward_distance`` of the points to an outline with those ``half_planes``. # (N, 2), (V, 2) -> ()"""
     return float(_outward(points_m, outline_m, planes).min())
+
+
+def box_corners(boxes_m: Floats) -> Floats:
+    """The four corners, in order, of each box: x, y, half length, half thickness, heading of its length.
+
+    # (M, 5) -> (M, 4, 2)
+    """
+    x, y, length, thickness, yaw = boxes_m.T
+    c, s = np.cos(yaw), np.sin(yaw)
+    along, across = np.stack([length * c, length * s], axis=1), np.stack([-thickness * s, thickness * c], axis=1)
+    centre = np.stack([x, y], axis=1)
+    corners = [centre + a * along + b * across for a, b in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
+    return np.stack(corners, axis=1)

@@ -75,6 +75,7 @@ class Term:
     unit: str
     shape: ShapeFunction
     build: TermFunction
+    plan: bool = False  # built from the plan: whoever uses the term follows one
 
 
 def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
@@ -110,7 +111,7 @@ def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     first = _first_beams(lidar.beams, sectors)
     nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
     if float(nearest[nearest.argmin()]) >= lidar.range_min_m > 0.0:  # argmin finds a NaN before all else
-        return np.minimum(nearest, np.float32(lidar.range_max_m), nearest)
+        return np.minimum(nearest, np.float32(lidar.range_max_m), out=nearest)
     free, valid = free_of(scan, lidar)
     nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
@@ -153,8 +154,8 @@ def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: Observati
 TERMS: Mapping[str, Term] = {
     "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _scan_sectors),
     "goal_in_base": Term("m", lambda layout: (2,), _goal_in_base),
-    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors),
-    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead),
+    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors, plan=True),
+    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead, plan=True),
     "twist": Term("m/s, rad/s", lambda layout: (2,), _twist),
     "last_command": Term("m/s, rad/s", lambda layout: (2,), _last_command),
 }
@@ -181,6 +182,11 @@ class ObservationBuilder:
         self.layout = layout
         self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
         self._functions = tuple((name, TERMS[name].build) for name in layout.terms)
+
+    @property
+    def follows_plan(self) -> bool:
+        """True where a term is built from a plan: then a goal alone gives no observation."""
+        return any(TERMS[name].plan for name in self.layout.terms)
 
     def build(self, history: History, scan_stamp_ns: int) -> Observation:
         """The observation of the tick at ``scan_stamp_ns``: float32 arrays by term, raw SI.

@@ -79,7 +79,9 @@ def checked(info: ParamInfo, value: object, where: str) -> Value:
     if info.type is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, info.type) or (info.type is int and isinstance(value, bool)):
-        raise ParameterError(f"{name} = {value!r} must be of type {info.type.__name__}{_hint(info, value)}")
+        raise ParameterError(
+            f"{name} = {value!r} must be of type {info.type.__name__}{_within(info)}{_hint(info, value)}"
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(f"{name} = {value!r} must be finite, in {_range(info)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -141,6 +143,13 @@ def markdown_table(cls: type) -> str:
         default = "required" if info.required else f"`{info.default}`"
         rows.append(f"| `{info.name}` | {default} | {info.unit} | {allowed} | {info.help} |")
     return "\n".join(rows)
+
+
+def _within(info: ParamInfo) -> str:
+    """The range for the end of a sentence, where there is one."""
+    if info.choices:
+        return f", one of {', '.join(info.choices)}"
+    return "" if info.low is None and info.high is None else f" in {_range(info)} {info.unit}".rstrip()
 
 
 def _range(info: ParamInfo) -> str:

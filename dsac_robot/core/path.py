@@ -68,6 +68,13 @@ def path_errors(odom: Odom, plan: Plan) -> PathErrors:
     )
 
 
+def way_left_m(odom: Odom, plan: Plan) -> float:
+    """How much of the plan lies ahead of the point nearest to the robot; negative beyond its end."""
+    legs = _legs(plan)
+    leg, along = nearest_on(odom, plan)
+    return float(legs.begins_m[-1] + legs.lengths_m[-1] - legs.begins_m[leg]) - along
+
+
 def points_ahead(odom: Odom, plan: Plan, ahead_m: Floats) -> Floats:
     """Points of the plan so far along it from the one nearest to the robot, seen from the robot. # (K,) -> (K, 2)"""
     legs = _legs(plan)

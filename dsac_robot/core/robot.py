@@ -14,6 +14,7 @@ from dsac_robot.core.geometry import half_planes, outward_distance
 from dsac_robot.core.params import ParameterError, build, param
 
 CASTER_AT = 0.8  # of the way from the axle to the rear end, where a robot file does not say
+FLOOR_CLEARANCE = 0.25  # of a wheel radius: how far above the floor the body begins
 FIT_M = 0.001  # parts may stand out of the outline by as much as robot files round
 
 
@@ -242,6 +243,11 @@ def check_parts(robot: Robot, where: str) -> Robot:
         raise ParameterError(
             f"{where}: base.wheel_mass_kg = {base.wheel_mass_kg} kg: {wheels} wheels leave no body; "
             f"below {0.95 * base.mass_kg / wheels:g} for base.mass_kg = {base.mass_kg}"
+        )
+    if base.height_m <= FLOOR_CLEARANCE * base.wheel_radius_m:
+        raise ParameterError(
+            f"{where}: base.height_m = {base.height_m} m leaves no body, which begins {FLOOR_CLEARANCE} wheel radii "
+            f"up; above {FLOOR_CLEARANCE * base.wheel_radius_m:g} for base.wheel_radius_m = {base.wheel_radius_m}"
         )
     along = 0.5 * (base.wheelbase_m if base.drive == "skid_steer" else 0.0) + base.wheel_radius_m
     aside = 0.5 * (base.track_m + base.wheel_width_m)

@@ -7,6 +7,7 @@ values that are merely bad (NaN, Inf, an old stamp) pass through, because the gu
 from __future__ import annotations
 
 import array
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sensor_msgs.msg import LaserScan, Range
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_odom
 from dsac_robot.core.robot import Lidar
-from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Scan
+from dsac_robot.core.values import NS, Command, Contact, Floats, Goal, Imu, Odom, Plan, Scan, ns
 
 # (target frame, source frame, x, y) -> x, y in the target frame; LookupError where the frames are not connected (yet)
 Lookup = Callable[[str, str, float, float], tuple[float, float]]
@@ -219,17 +220,82 @@ def goal_from_message(
     point = _goal_pose(message).position
     if not (math.isfinite(point.x) and math.isfinite(point.y)):
         raise ConversionError(f"goal position ({point.x}, {point.y}) must be finite")
-    frame = message.header.frame_id
+    place = _placed(message.header.frame_id, "goal", stamp_ns, history, frames, lookup)
+    return Goal(stamp_ns, *place(point.x, point.y))
+
+
+def _placed(
+    frame: str, what: str, stamp_ns: int, history: History, frames: Frames, lookup: Lookup | None
+) -> Callable[[float, float], tuple[float, float]]:
+    """What moves points of ``frame`` into the odom frame; raises as ``goal_from_message`` does."""
     if same_frame(frame, frames.odom):
-        return Goal(stamp_ns, point.x, point.y)
+        return lambda x, y: (x, y)
     if same_frame(frame, frames.base):
-        return Goal(stamp_ns, *to_odom(history.newest(Odom, stamp_ns), point.x, point.y))
+        odom = history.newest(Odom, stamp_ns)
+        return lambda x, y: to_odom(odom, x, y)
     if lookup is None or not frame:
         raise ConversionError(
-            f"goal in frame {frame!r} refused: send it in {frames.odom!r} or {frames.base!r}"
+            f"{what} in frame {frame!r} refused: send it in {frames.odom!r} or {frames.base!r}"
             + ("" if lookup else "; other frames need tf2_ros, which is not installed")
         )
-    return Goal(stamp_ns, *lookup(frames.odom, frame, point.x, point.y))
+    return lambda x, y: lookup(frames.odom, frame, x, y)
+
+
+def plan_to_message(plan: Plan, frames: Frames = Frames()) -> Path:
+    """Path in the odom frame. The poses' stamps say when the plan's speed brings a robot there, from its own stamp."""
+    message = Path()
+    message.header.stamp = stamp_to_message(plan.stamp_ns)
+    message.header.frame_id = frames.odom
+    steps_m = np.diff(plan.points_m, axis=0)
+    ways_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(steps_m, axis=1))])
+    steps_m = np.concatenate([steps_m, steps_m[-1:]])
+    for (x, y), (dx, dy), way_m in zip(plan.points_m.tolist(), steps_m.tolist(), ways_m.tolist(), strict=True):
+        pose = PoseStamped()
+        pose.header.stamp = stamp_to_message(plan.stamp_ns + ns(way_m / plan.speed_mps))
+        pose.header.frame_id = frames.odom
+        pose.pose.position.x, pose.pose.position.y = x, y
+        half = 0.5 * math.atan2(dy, dx)
+        pose.pose.orientation.z, pose.pose.orientation.w = math.sin(half), math.cos(half)
+        message.poses.append(pose)
+    return message
+
+
+def plan_from_message(
+    message: Path,
+    speed_mps: float,
+    history: History,
+    received_ns: int,
+    frames: Frames = Frames(),
+    lookup: Lookup | None = None,
+) -> Plan:
+    """Plan in the odom frame from the positions of a path's poses; one that repeats the position before is left out.
+
+    The speed is ``speed_mps``, unless the poses are a schedule, each stamped later than the one before: then it is
+    the path's length over the time from the first to the last. Stamp and frame as ``goal_from_message`` has them
+    (the frame is that of the path's own header). Raises as that does, and ConversionError for fewer than two positions.
+    """
+    stamp_ns = stamp_from_message(message.header.stamp) or received_ns
+    points = np.array([(p.pose.position.x, p.pose.position.y) for p in message.poses], np.float64).reshape(-1, 2)
+    if not np.all(np.isfinite(points)):
+        raise ConversionError("plan: the position of each pose must be finite")
+    points = points[np.concatenate([[True], np.any(np.diff(points, axis=0) != 0.0, axis=1)])] if len(points) else points
+    if len(points) < 2:
+        raise ConversionError(f"plan has {len(points)} different positions: following needs at least 2")
+    place = _placed(message.header.frame_id, "plan", stamp_ns, history, frames, lookup)
+    moved = np.array([place(x, y) for x, y in points.tolist()])
+    try:
+        return Plan(stamp_ns, moved, _scheduled_mps(message, points) or speed_mps)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+
+
+def _scheduled_mps(message: Path, points: Floats) -> float | None:
+    """The mean speed of a path whose poses are a schedule."""
+    stamps_ns = [stamp_from_message(pose.header.stamp) for pose in message.poses]
+    if any(later <= earlier for earlier, later in itertools.pairwise(stamps_ns)):
+        return None
+    length_m = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+    return length_m * NS / (stamps_ns[-1] - stamps_ns[0])
 
 
 def _goal_pose(message: PoseStamped | Path) -> Pose:

@@ -23,7 +23,7 @@ from dsac_robot.core.files import share_path
 from dsac_robot.core.history import History
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.robot import Robot, load_robot
-from dsac_robot.core.values import Command, Odom, Sample, Scan, ns
+from dsac_robot.core.values import Command, Odom, Plan, Sample, Scan, ns
 from dsac_robot.nodes.converters import (
     ConversionError,
     Frames,
@@ -31,6 +31,7 @@ from dsac_robot.nodes.converters import (
     goal_from_message,
     imu_from_message,
     odom_from_message,
+    plan_from_message,
     same_frame,
     scan_from_message,
     twist_from_message,
@@ -71,6 +72,9 @@ class BundleParams:
     allow_unsigned: bool = param(False, unit="", help="use an unsigned bundle; every diagnostic then says so")
     observation_wait_s: float = param(
         0.02, unit="s", low=0.0, high=0.2, help="longest wait for the odometry that follows a scan"
+    )
+    plan_speed_mps: float = param(
+        0.3, unit="m/s", low=0.01, high=10.0, help="speed at which a plan is followed whose poses are no schedule"
     )
 
 
@@ -140,7 +144,8 @@ class ObservationInputs:
     """Subscribes ``node`` to what an observation is made of, and runs ``tick(stamp)`` when its data are there.
 
     ``add`` takes each sample (ValueError from it drops the sample with a log line), ``on_scan`` hears of each scan
-    stamp, ``reset`` is called when the clock jumps back. ``request(stamp_ns)`` asks for a tick.
+    stamp, ``reset`` is called when the clock jumps back. ``request(stamp_ns)`` asks for a tick. A Path on ``plan`` is
+    the Goal at its last pose; where ``follows_plan``, the Plan too, and a goal without a plan is refused.
     """
 
     def __init__(
@@ -148,7 +153,8 @@ class ObservationInputs:
         node: StackNode,
         params: RobotParams,
         robot: Robot,
-        wait_s: float,
+        bundle: BundleParams,
+        follows_plan: bool,
         add: Callable[[Sample], None],
         tick: Callable[[int], None],
         reset: Callable[[], None],
@@ -156,7 +162,9 @@ class ObservationInputs:
     ) -> None:
         self._node, self._params = node, params
         self._messages = RobotMessages(params, robot)
-        self._wait_ns = ns(wait_s)
+        self._wait_ns = ns(bundle.observation_wait_s)
+        self._plan_mps, self._fastest_mps = bundle.plan_speed_mps, robot.limits.speed_mps_max
+        self._follows_plan = follows_plan
         self._add, self._tick, self._reset, self._on_scan = add, tick, reset, on_scan
         self._odoms = History()  # to place goals of the base frame
         self._newest_odom_ns = -1
@@ -164,7 +172,7 @@ class ObservationInputs:
         self._waiting: dict[int, int] = {}  # stamp of an asked tick -> steady time at which it runs at the latest
         self._goals: dict[str, PoseStamped | Path] = {}  # goals that wait for odometry
         self._lookup = make_lookup(node)
-        self._timer = node.steady_timer(max(wait_s, 1e-3), self._on_timer)
+        self._timer = node.steady_timer(max(bundle.observation_wait_s, 1e-3), self._on_timer)
         self._timer.cancel()
         node.subscribe(SCAN, self._scan)
         node.subscribe(ODOM, self._odom)
@@ -239,8 +247,14 @@ class ObservationInputs:
         """Take a goal; one in the base frame waits for odometry."""
         now_ns = self._node.now_ns()
         self._goals.pop(name, None)  # a newer one replaces what waits
+        if self._follows_plan and not isinstance(message, Path):
+            raise ConversionError("the bundle follows a plan: send a nav_msgs/Path on `plan`; a goal alone is not used")
+        frames = self._params.frames, self._lookup
+        plan: Plan | None = None
         try:
-            goal = goal_from_message(message, self._odoms, now_ns, self._params.frames, self._lookup)
+            goal = goal_from_message(message, self._odoms, now_ns, *frames)
+            if self._follows_plan and isinstance(message, Path):
+                plan = plan_from_message(message, self._plan_mps, self._odoms, now_ns, *frames)
         except LookupError as error:
             self._goals[name] = message
             self._node.get_logger().warning(f"{name} waits: {error}", throttle_duration_sec=2.0)
@@ -250,8 +264,19 @@ class ObservationInputs:
                 f"goal stamped {goal.stamp_ns} ns is in the future of {now_ns} ns: its sender uses another clock "
                 "(use_sim_time?); stamp it 0 for `now`"
             )
+        if plan is not None:
+            self._take_plan(plan)
         self._take(goal)
         self._node.get_logger().info(f"goal at ({goal.x_m:.2f}, {goal.y_m:.2f}) m in {self._params.odom_frame}")
+
+    def _take_plan(self, plan: Plan) -> None:
+        if plan.speed_mps > self._fastest_mps:
+            raise ConversionError(
+                f"plan at {plan.speed_mps:.3g} m/s is faster than the robot can: at most {self._fastest_mps} m/s; set "
+                "plan_speed_mps, or the stamps of its poses"
+            )
+        self._take(plan)
+        self._node.get_logger().info(f"plan of {len(plan.points_m)} points at {plan.speed_mps:.2f} m/s")
 
     def _jumped(self) -> None:
         self._node.get_logger().warning("the clock jumped back: forgetting all samples")

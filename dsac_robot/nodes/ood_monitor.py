@@ -49,7 +49,7 @@ class MonitorNode(StackNode):
         self._judged = self._faults = self._alarms = 0
         self._publisher = self.publisher(OOD_STATE)
         self._inputs = ObservationInputs(
-            self, robot_params, robot, params.observation_wait_s, self._add, self._judge, self._reset
+            self, robot_params, robot, params, self._monitor.follows_plan, self._add, self._judge, self._reset
         )
         self.subscribe(POLICY_CMD_VEL, self._on_command)
         self.diagnose(1.0, self._status)

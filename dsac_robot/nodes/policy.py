@@ -1,6 +1,7 @@
 """The node ``policy``: on each scan that is due, the bundle's command on ``policy/cmd_vel``, stamped as the scan.
 
-Without a goal it is silent. At the goal it commands zero until the robot stands, and is silent then.
+Without a goal it is silent. At the goal it commands zero until the robot stands, and is silent then. For a bundle that
+follows a plan the goal is the plan's end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dsac_robot.bundle.deployed import DeployedPolicy
@@ -17,7 +19,8 @@ from dsac_robot.core.history import MissingSampleError
 from dsac_robot.core.navigate import NavigateParams, goal_distance_m
 from dsac_robot.core.observation import Observation
 from dsac_robot.core.params import param
-from dsac_robot.core.values import NS, Command, Goal, Odom, Sample
+from dsac_robot.core.path import way_left_m
+from dsac_robot.core.values import NS, Command, Goal, Odom, Plan, Sample
 from dsac_robot.nodes.converters import command_to_message
 from dsac_robot.nodes.inputs import (
     BundleParams,
@@ -42,7 +45,11 @@ class PolicyParams:
     """Parameters of the policy node alone."""
 
     goal_tolerance_m: float = param(
-        NavigateParams.goal_tolerance_m, unit="m", low=0.01, high=10.0, help="the goal is reached within this distance"
+        NavigateParams.goal_tolerance_m,
+        unit="m",
+        low=0.01,
+        high=10.0,
+        help="within this distance the goal is reached; of a plan: along it",
     )
 
 
@@ -65,8 +72,9 @@ class PolicyNode(StackNode):
         self._ticks = self._missing = 0
         self._missed = ""
         self._publisher = self.publisher(POLICY_CMD_VEL)
+        follows = self._policy.follows_plan
         self._inputs = ObservationInputs(
-            self, robot_params, robot, params.observation_wait_s, self._add, self._tick, self._reset, self._on_scan
+            self, robot_params, robot, params, follows, self._add, self._tick, self._reset, self._on_scan
         )
         self.diagnose(1.0, self._status)
         self.get_logger().info(
@@ -75,9 +83,9 @@ class PolicyNode(StackNode):
         )
 
     def _forget(self) -> None:
-        self._goal: Goal | None = None
+        self._goal: Goal | Plan | None = None
         self._odom: Odom | None = None
-        self._arrived = False  # at the present goal
+        self._arrived = False  # at the present goal, or the present plan's end
         self._silent = True
 
     def _reset(self) -> None:
@@ -86,10 +94,10 @@ class PolicyNode(StackNode):
 
     def _add(self, sample: Sample) -> None:
         self._policy.add(sample)
-        if isinstance(sample, Goal):
-            same = self._goal is not None and (sample.x_m, sample.y_m) == (self._goal.x_m, self._goal.y_m)
+        if isinstance(sample, Plan if self._policy.follows_plan else Goal):
+            same = self._goal is not None and _same(sample, self._goal)
             self._goal = sample
-            if not same:  # planners send the same goal again and again
+            if not same:  # planners send the same one again and again
                 self._arrived = self._silent = False
         elif isinstance(sample, Odom):
             self._odom = sample
@@ -123,9 +131,10 @@ class PolicyNode(StackNode):
         """Whether the present goal has been reached; says so once, and ends the ticks once the robot stands."""
         if self._goal is None or self._odom is None:
             return False
-        if not self._arrived and goal_distance_m(self._odom, self._goal) < self._tolerance_m:
+        if not self._arrived and _left_m(self._odom, self._goal) < self._tolerance_m:
             self._arrived = True
-            self.get_logger().info(f"goal ({self._goal.x_m:.2f}, {self._goal.y_m:.2f}) m reached")
+            x, y = self._goal.points_m[-1] if isinstance(self._goal, Plan) else (self._goal.x_m, self._goal.y_m)
+            self.get_logger().info(f"goal ({x:.2f}, {y:.2f}) m reached")
         standing = abs(self._odom.speed_mps) < STANDING_MPS and abs(self._odom.yaw_rate_radps) < STANDING_RADPS
         self._silent = self._arrived and standing
         return self._arrived
@@ -155,8 +164,20 @@ class PolicyNode(StackNode):
         if not self.active:
             return "inactive"
         if self._goal is None:
-            return "no goal"
+            return "no plan" if self._policy.follows_plan else "no goal"
         return "at the goal" if self._arrived else "driving"
+
+
+def _same(new: Sample, old: Goal | Plan) -> bool:
+    """Whether two goals, or two plans, ask for the same."""
+    if isinstance(new, Plan) and isinstance(old, Plan):
+        return new.speed_mps == old.speed_mps and np.array_equal(new.points_m, old.points_m)
+    return isinstance(new, Goal) and isinstance(old, Goal) and (new.x_m, new.y_m) == (old.x_m, old.y_m)
+
+
+def _left_m(odom: Odom, goal: Goal | Plan) -> float:
+    """What is left to go: to the goal, or along the plan to its end (a plan may end where it began)."""
+    return way_left_m(odom, goal) if isinstance(goal, Plan) else goal_distance_m(odom, goal)
 
 
 def main() -> int:

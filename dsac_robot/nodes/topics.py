@@ -76,7 +76,14 @@ CONTACT = Topic(
     "a fixed-distance ranger: `-inf` touching, `+inf` not; stamped, so that rewards can be recomputed from a bag",
 )
 GOAL_POSE = Topic("goal_pose", PoseStamped, LATCHED, "operator, planner", "in `odom` or `base_link`")
-PLAN = Topic("plan", Path, LATCHED, "planner", "in `odom` or `base_link`; the goal is its last pose")
+PLAN = Topic(
+    "plan",
+    Path,
+    LATCHED,
+    "planner",
+    "in `odom` or `base_link`; the goal is its last pose. Bundles of `track` follow it, at the speed that the poses'"
+    " stamps give where each is later than the one before, else at `plan_speed_mps`",
+)
 POLICY_CMD_VEL = Topic(
     "policy/cmd_vel", TwistStamped, NEWEST, "policy", "in `base_link`; the stamp is that of the newest scan used"
 )

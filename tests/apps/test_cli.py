@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dsac_robot.apps.cli import COMMANDS as MODULES
 from dsac_robot.apps.cli import main, parser
 
 COMMANDS = (
@@ -35,6 +36,33 @@ def test_every_command_is_there() -> None:
     text = parser().format_help()
     for command in COMMANDS:
         assert f"\n    {command} " in text
+
+
+def loaded_by(*words: str) -> set[str]:
+    """What a command line that ends the program imports."""
+    program = (
+        "import sys\n"
+        "from dsac_robot.apps.cli import main\n"
+        f"try:\n    main({list(words)!r})\n"
+        "except SystemExit:\n    pass\n"
+        "print('LOADED', *sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines()[-1].split())
+
+
+def test_the_list_of_commands_imports_no_command_and_no_numpy() -> None:
+    loaded = loaded_by("--help")
+    assert not {f"dsac_robot.apps.{module}" for module in MODULES} & loaded
+    assert "numpy" not in loaded
+
+
+def test_a_command_imports_no_other_command() -> None:
+    assert {name for name in loaded_by("replay", "--help") if name.endswith("_cmd")} == {"dsac_robot.apps.replay_cmd"}
+
+
+def test_the_list_is_the_same_whether_commands_are_imported_or_not() -> None:
+    assert parser("").format_help() == parser("train").format_help() == parser().format_help()
 
 
 def test_the_help_of_each_command_imports_nothing_heavy() -> None:

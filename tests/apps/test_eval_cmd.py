@@ -10,9 +10,16 @@ import pytest
 from dsac_robot.apps.cli import main
 from dsac_robot.apps.eval_cmd import RUNS_FILE, Episode, beyond_guard, guard_params
 from dsac_robot.apps.eval_figures import summary
+from dsac_robot.apps.eval_worlds import EvalWorlds, choose
+from dsac_robot.bundle.deployed import load_bundle
+from dsac_robot.core.files import share_path
 from sim.family import load_family
+from sim.worlds import load_world
+from tests.apps.test_barn_cmd import write_world
+from tests.bundle.follower import write_follower
 
 FAMILY = load_family("jackal_wide")
+RATES = ("success_rate", "collision_rate", "pace_mean")
 STATIC = guard_params("static")
 
 
@@ -111,6 +118,10 @@ def test_an_evaluation_drives_every_instance_and_continues_where_it_stopped(
         (["--instances", "0"], "0 instances"),
         (["--episodes", "1"], "--episodes 1"),
         (["no_such_bundle"], "no_such_bundle"),
+        (["--worlds", "clutter,moon"], "'moon'"),
+        (["--worlds", ""], "names no world"),
+        (["--worlds", "barn:no_such_folder"], "no_such_folder: no world_N.world"),
+        (["--worlds", "offices", "--difficulty", "0.5", "2"], "--difficulty 0.5 2 must be LOW HIGH"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,3 +142,50 @@ def test_a_bundle_for_another_robot_is_refused(tmp_path: Path, capsys: pytest.Ca
     )
     assert main(["eval", "--family", str(family)]) == 2
     assert "geometry.wheel_radius_m" in capsys.readouterr().err
+
+
+def test_episodes_take_the_named_worlds_in_turn() -> None:
+    worlds = EvalWorlds(("offices", "corridors:7:0.5", "track"), (0.9, 1.0))
+    robot = FAMILY.nominal
+    names = [worlds.world(k, robot).name for k in range(6)]
+    assert names[1] == names[4] == load_world("corridors:7:0.5").name
+    assert names[0] != names[3] and names[2] != names[5]
+    assert [worlds.world(k, robot).route is not None for k in range(3)] == [False, False, True]
+    slow = replace(robot, limits=replace(robot.limits, speed_mps_max=0.22))
+    assert worlds.world(2, slow).route.speed_mps < 0.2
+
+
+def test_the_worlds_of_a_barn_folder_are_driven_one_after_the_other(tmp_path: Path) -> None:
+    (tmp_path / "path_files").mkdir()
+    for number in (3, 11):
+        write_world(tmp_path, number, [(1.0, 1.0)])
+    worlds = EvalWorlds((f"barn:{tmp_path}", f"barn:{tmp_path}:11"))
+    names = [worlds.world(k, FAMILY.nominal).name for k in range(6)]
+    assert names == [load_world(f"barn:{tmp_path}:{number}").name for number in (3, 11, 11, 11, 3, 11)]
+
+
+def test_a_bundle_of_track_is_evaluated_on_routes_and_refused_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_follower(tmp_path / "follower", FAMILY.nominal, None)
+    command = ["eval", str(bundle), "--allow-unsigned", "--family", "jackal_narrow", "--instances", "1"]
+    command += ["--processes", "1", "--episodes", "2", "--monitor", "off"]
+    figures = tmp_path / "figures.json"
+    easy = ["--difficulty", "0", "0", "--guard", "off", "--time-limit", "60"]
+    assert main([*command, *easy, "--json", str(figures)]) == 0
+    content = json.loads(figures.read_text(encoding="utf-8"))
+    named = {figure["name"]: figure["value"] for figure in content["figures"]}
+    outcomes = [episode["outcome"] for episode in content["episodes"]]
+    assert set(outcomes) <= {"success", "contact"}  # it looks at nothing, and the obstacle is there when it is
+    assert named["lateral_rms_m"] < 0.1 and named["speed_error_rms_mps"] < 0.1
+    assert content["worlds"] == [{"worlds": "track", "episodes": 2.0} | {k: content["worlds"][0][k] for k in RATES}]
+    capsys.readouterr()
+    assert main([*command, "--worlds", "track,clutter"]) == 2
+    assert "--worlds clutter: has no route, and bundle 'follower' follows one" in capsys.readouterr().err
+
+
+def test_where_anything_moves_the_guard_expects_it(tmp_path: Path) -> None:
+    bundle = load_bundle(share_path("config", "bundles", "navigate_jackal"))
+    robot = FAMILY.nominal
+    moving = {spec: choose(spec, None, bundle.card, robot)[1] for spec in ("clutter", "pedestrians", "mix", "offices")}
+    assert moving == {"clutter": False, "pedestrians": True, "mix": True, "offices": False}

@@ -11,8 +11,9 @@ import pytest
 from dsac_robot.apps.cli import main
 from dsac_robot.apps.report_cmd import make_report
 from dsac_robot.apps.report_data import Recording, read_recording
-from dsac_robot.apps.report_facts import Facts, facts_of, latency_of, shown, true_clearance_m
+from dsac_robot.apps.report_facts import Facts, facts_of, latency_of, shown, true_clearance_m, wall_clearance_m
 from dsac_robot.apps.report_notes import END, EVENT, RUN, Expect, Note
+from dsac_robot.apps.report_top_view import write_top_view
 from dsac_robot.core.guard_types import Verdict
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import load_robot
@@ -58,6 +59,16 @@ class Drive:
             header=header(self.now_ns, "odom"), points=points, channels=[radii]
         )
         self.put("sim/obstacles", "sensor_msgs/msg/PointCloud", self._bytes(message))
+
+    def cloud(self, topic: str, places_m: Floats, **channels: Floats) -> None:
+        """Places with a channel of one number each, as the simulated robot shows walls and what moves."""
+        kind = TYPES["sensor_msgs/msg/ChannelFloat32"]
+        message = TYPES["sensor_msgs/msg/PointCloud"](
+            header=header(self.now_ns, "odom"),
+            points=[TYPES["geometry_msgs/msg/Point32"](x=x, y=y, z=0.0) for x, y in places_m],
+            channels=[kind(name=name, values=np.asarray(v, np.float32)) for name, v in channels.items()],
+        )
+        self.put(topic, "sensor_msgs/msg/PointCloud", self._bytes(message))
 
     @staticmethod
     def _bytes(message: object) -> bytes:
@@ -211,6 +222,38 @@ def test_a_touch_spoils_any_run(tmp_path: Path) -> None:
     facts = facts_of(recording.runs[0], ROBOT)
     assert facts.touched and facts.outcome == "contact"
     assert not shown(recording.runs[0], facts).ok
+
+
+def test_clearance_counts_walls_and_what_moves(tmp_path: Path) -> None:
+    drive = Drive(tmp_path / "bag")
+    with drive.writer:
+        drive.begin("Past a wall", Expect.GOAL)
+        wall = {"half_length": [3.0], "half_thickness": [0.05], "yaw": [0.0]}
+        drive.cloud("sim/walls", np.array([[2.0, -0.5]]), **{name: np.array(v) for name, v in wall.items()})
+        for i in range(150):
+            if i == 100:  # a disc behind, coming nearer at 0.5 m/s
+                mover = {"radius": [0.3], "vx": [0.5], "vy": [0.0]}
+                values = {name: np.array(v) for name, v in mover.items()}
+                drive.cloud("sim/movers", np.array([[drive.x_m - 1.2, 0.0]]), **values)
+            drive.step(1.0 if i < 100 else 0.0)
+    run = read_recording(tmp_path / "bag").runs[0]
+    clearance = dict(facts_of(run, ROBOT).clearance)
+    half_m = ROBOT.footprint[:, 1].max()
+    assert min(c for s, c in clearance.items() if s < 1.9) == pytest.approx(0.45 - half_m, abs=1e-3)
+    behind_m = 1.2 + ROBOT.footprint[:, 0].min() - 0.3
+    assert clearance[max(clearance)] == pytest.approx(min(0.45 - half_m, behind_m - 0.5 * 0.98), abs=0.03)
+    assert behind_m - 0.5 * 0.9 < 0.45 - half_m
+    assert write_top_view(run, ROBOT, tmp_path / "top.png").stat().st_size > 10_000
+
+
+def test_a_wall_is_as_far_as_the_nearest_corner_of_the_one_or_the_other() -> None:
+    pose = Odom.from_yaw(0, 1.0, 2.0, math.pi / 2.0, 0.0, 0.0)
+    x_max, y_max = ROBOT.footprint.max(axis=0)
+    across = np.array([[1.0, 2.0 + x_max + 0.3, 5.0, 0.1, 0.0]])  # ahead: a side of the wall, corners of the robot
+    assert wall_clearance_m(pose, across, ROBOT) == pytest.approx(0.2, abs=1e-6)
+    pointing = np.array([[1.0 - y_max - 1.5, 2.0, 1.0, 0.01, 0.0]])  # to the left: the narrow end of the wall
+    assert wall_clearance_m(pose, pointing, ROBOT) == pytest.approx(0.5, abs=1e-6)
+    assert wall_clearance_m(pose, np.array([[1.0 - y_max - 0.9, 2.0, 1.0, 0.1, 0.0]]), ROBOT) == 0.0
 
 
 def test_latency_is_counted_from_the_scan_that_a_command_was_made_of(recording: Recording) -> None:

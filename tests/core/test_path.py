@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsac_robot.core.path import nearest_on, path_errors, points_ahead
+from dsac_robot.core.path import nearest_on, path_errors, points_ahead, way_left_m
 from dsac_robot.core.values import Floats, Odom, Plan
 
 LINE = Plan(0, np.array([[0.0, 0.0], [4.0, 0.0], [8.0, 0.0]]), 0.3)
@@ -36,6 +36,17 @@ def test_a_turned_and_moved_plan_gives_the_same_errors() -> None:
         there = rotation @ (x, y) + shift
         one, other = path_errors(odom(x, y, yaw), CORNER), path_errors(odom(*there, yaw + turn), moved)
         assert (one.lateral_m, one.heading_rad) == pytest.approx((other.lateral_m, other.heading_rad))
+
+
+@given(st.floats(-5.0, 15.0), st.floats(-3.0, 3.0))
+def test_what_is_left_of_a_straight_plan_is_the_way_to_its_end_and_negative_beyond(x: float, y: float) -> None:
+    assert way_left_m(odom(x, y), LINE) == pytest.approx(8.0 - x, abs=1e-9)
+
+
+def test_at_the_begin_of_a_lap_all_of_it_is_left_and_just_before_its_end_little() -> None:
+    lap = Plan(0, np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 3.0], [0.0, 3.0], [0.0, 0.0]]), 0.3)
+    assert way_left_m(odom(0.0, 0.0), lap) == pytest.approx(14.0)
+    assert way_left_m(odom(0.1, 0.3), lap) == pytest.approx(0.3)
 
 
 def test_at_a_corner_the_nearest_leg_counts_and_the_error_is_the_distance_to_it() -> None:

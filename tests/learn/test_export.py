@@ -1,6 +1,7 @@
 """Export: the models say what torch says, carry nothing of this machine, and run as the robot runs them."""
 
 import argparse
+import dataclasses
 import math
 import os
 import re
@@ -12,14 +13,18 @@ import pytest
 import torch
 
 from dsac_robot.apps import bundling, export_cmd
+from dsac_robot.apps.closed_loop import LoopParams, drive
+from dsac_robot.apps.run_record import RunId, RunRecord
+from dsac_robot.apps.train_cmd import read_recipe
 from dsac_robot.bundle.card import Recorded
 from dsac_robot.bundle.deployed import DeployedMonitor, DeployedPolicy, check_contents, load_bundle
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.write import write_bundle
 from dsac_robot.core.action import ActionMap
-from dsac_robot.core.observation import ObservationLayout, TermSpec, flatten
+from dsac_robot.core.files import dump_yaml
+from dsac_robot.core.observation import ObservationLayout, TermSpec, flatten, layout_for
 from dsac_robot.core.ood import MonitorSpec, ScoreSpec
-from dsac_robot.core.params import ParameterError
+from dsac_robot.core.params import ParameterError, as_dict
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats32, Goal, Odom, Scan, ns
 from dsac_robot.learn.export import (
@@ -32,6 +37,8 @@ from dsac_robot.learn.export import (
     to_onnx,
 )
 from dsac_robot.learn.networks import Actor
+from dsac_robot.learn.policy import make_learner
+from sim.worlds import empty_world
 
 Specs = tuple[TermSpec, ...]
 
@@ -193,3 +200,41 @@ def test_export_refuses_bad_input_before_the_long_part(tmp_path: Path) -> None:
     assert "no_such.key" in refusal("--key", str(tmp_path / "no_such.key"))
     (tmp_path / "notes.txt").write_text("not a bundle")
     assert "exists and is no bundle" in refusal("--out", str(tmp_path))
+
+
+def track_run(folder: Path, robot: Robot) -> Path:
+    """The folder of a run on task track that has just begun."""
+    recipe = read_recipe({"learner": {"hidden": [16, 16]}, "environment": {"forward_only": True}}, "test", "track")
+    sections = {field.name: as_dict(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
+    folder.mkdir()
+    RunRecord(folder, RunId("track", robot.name, 0, sections))
+    (folder / "recipe.yaml").write_text(dump_yaml(sections), encoding="utf-8")
+    learner = make_learner(robot, layout_for("track", robot), recipe.learner)
+    torch.save({"actor": learner.actor.state_dict(), "updates": 7}, folder / "actor.pt")
+    return folder
+
+
+def test_a_run_on_task_track_becomes_a_bundle_that_follows_plans_in_the_closed_loop(
+    robot: Robot, tmp_path: Path
+) -> None:
+    folder = track_run(tmp_path / "run", robot)
+    assert export_cmd.task_of(folder) == "track"
+    actor, updates, recipe = export_cmd.load_actor(folder, folder / "actor.pt", robot, "track")
+    layout = layout_for("track", robot)
+    trained = bundling.Trained("t", actor, robot, layout, Recorded(recipe=recipe), "track")
+    write_bundle(tmp_path / "bundle", trained.card(None), bundling.policy_model(trained), None, None)
+    bundle = load_bundle(tmp_path / "bundle", allow_unsigned=True)
+    assert (bundle.card.task, bundle.card.layout, updates) == ("track", layout, 7)
+    policy = DeployedPolicy(bundle, robot)
+    assert policy.follows_plan
+    world = export_cmd.worlds_of("track", recipe, robot)(5)
+    done = drive(robot, world, 0, policy, None, None, LoopParams(time_limit_s=2.0))
+    assert len(done.observations) > 10 and (done.commands[:, 0] >= 0.0).all()  # forward only, as it was trained
+    with pytest.raises(ParameterError, match="follows a plan, and world empty has no route: give one such as track:0"):
+        drive(robot, empty_world(), 0, policy, None, None, LoopParams(time_limit_s=2.0))
+
+
+def test_a_run_on_another_environment_is_no_policy_of_a_robot(tmp_path: Path) -> None:
+    RunRecord(tmp_path, RunId("gym:HalfCheetah-v5", None, 0, {}))
+    with pytest.raises(ParameterError, match="a run of gym:HalfCheetah-v5: only policies of navigate, track drive"):
+        export_cmd.task_of(tmp_path)

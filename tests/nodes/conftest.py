@@ -26,6 +26,7 @@ from dsac_robot.nodes.converters import command_to_message, odom_to_message, sca
 from dsac_robot.nodes.run import init
 from dsac_robot.nodes.states import SafetyState, decision_from_message, verdict_from_message, verdict_to_message
 from tests.bundle.conftest import monitor_bytes, policy_bytes
+from tests.bundle.follower import write_follower
 
 STEP_NS = ns(0.02)
 SPINS_MAX = 500  # of 20 ms: a node that has not answered by then never will
@@ -216,3 +217,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundle_params(bundle: Path) -> dict[str, object]:
     return {"bundle": str(bundle), "trusted_keys": str(bundle.parent / "keys"), "observation_wait_s": 0.2}
+
+
+@pytest.fixture(scope="session")
+def follower_params(bundle: Path) -> dict[str, object]:
+    """Parameters that name a bundle that follows plans."""
+    follower = write_follower(bundle.parent / "follower", ROBOT, None)
+    return {"bundle": str(follower), "allow_unsigned": True, "observation_wait_s": 0.2, "plan_speed_mps": 0.4}

@@ -15,7 +15,7 @@ from dsac_robot.core.guard_types import Decision, Verdict
 from dsac_robot.core.history import History, MissingSampleError
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.core.robot import load_robot
-from dsac_robot.core.values import Command, Contact, Goal, Imu, Odom, Scan
+from dsac_robot.core.values import Command, Contact, Goal, Imu, Odom, Plan, Scan
 from dsac_robot.nodes import converters as c
 from dsac_robot.nodes.states import (
     SafetyState,
@@ -145,6 +145,63 @@ def test_the_goal_of_a_plan_is_its_last_pose_and_an_empty_plan_is_refused() -> N
     plan.poses = []
     with pytest.raises(c.ConversionError, match="no poses"):
         c.goal_from_message(plan, History(), 5)
+
+
+WAY_M = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0], [4.0, 2.0]])
+
+
+def path(points_m: np.ndarray, frame: str = "odom", stamp_ns: int = 0) -> Path:
+    message = Path(poses=[pose("", float(x), float(y)) for x, y in points_m])
+    message.header.frame_id, message.header.stamp = frame, c.stamp_to_message(stamp_ns)
+    return message
+
+
+def test_a_plan_comes_back_with_the_same_points_and_a_speed_within_the_stamps_nanoseconds() -> None:
+    plan = Plan(7_000_000_123, WAY_M, 0.37)
+    message = wired(c.plan_to_message(plan))
+    back = c.plan_from_message(message, 0.2, History(), 0)
+    assert back.stamp_ns == plan.stamp_ns
+    assert back.points_m.tobytes() == plan.points_m.tobytes()
+    assert back.speed_mps == pytest.approx(0.37, rel=1e-8)
+    ends = [c.stamp_from_message(message.poses[i].header.stamp) for i in (0, -1)]
+    assert ends[0] == plan.stamp_ns and ends[1] - ends[0] == round(6.0 / 0.37 * 1e9)
+
+
+@pytest.mark.parametrize("stamps_ns", [(0, 0, 0, 0), (5, 5, 5, 5), (1, 2, 2, 3), (4, 3, 2, 1)])
+def test_a_path_whose_poses_are_no_schedule_is_followed_at_the_speed_of_the_parameter(stamps_ns: tuple) -> None:
+    message = path(WAY_M)
+    for each, stamp_ns in zip(message.poses, stamps_ns, strict=True):
+        each.header.stamp = c.stamp_to_message(stamp_ns)
+    assert c.plan_from_message(message, 0.2, History(), 9).speed_mps == 0.2
+
+
+def test_a_plan_in_the_base_frame_is_moved_with_the_odometry_of_its_own_stamp_and_waits_for_it() -> None:
+    with pytest.raises(MissingSampleError):
+        c.plan_from_message(path(WAY_M, "base_link", 150), 0.2, History(), 999)
+    history = History()
+    history.add(Odom.from_yaw(100, 1.0, 2.0, math.pi / 2, 0.0, 0.0))
+    history.add(Odom.from_yaw(200, 9.0, 9.0, 0.0, 0.0, 0.0))
+    plan = c.plan_from_message(path(WAY_M, "base_link", 150), 0.2, history, 999)
+    np.testing.assert_allclose(plan.points_m, [[1.0, 2.0], [1.0, 3.0], [-1.0, 3.0], [-1.0, 6.0]], atol=1e-12)
+
+
+def test_positions_that_a_planner_repeats_are_left_out() -> None:
+    plan = c.plan_from_message(path(np.repeat(WAY_M, 3, axis=0)), 0.2, History(), 0)
+    np.testing.assert_array_equal(plan.points_m, WAY_M)
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (path(np.zeros((0, 2))), "0 different positions"),
+        (path(np.ones((5, 2))), "1 different positions: following needs at least 2"),
+        (path(np.array([[0.0, 0.0], [math.nan, 1.0]])), "must be finite"),
+        (path(WAY_M, "map"), "plan in frame 'map' refused"),
+    ],
+)
+def test_a_path_that_cannot_be_followed_is_refused(message: Path, says: str) -> None:
+    with pytest.raises(c.ConversionError, match=says):
+        c.plan_from_message(message, 0.2, History(), 0)
 
 
 def test_a_goal_that_is_not_finite_is_refused() -> None:

@@ -4,19 +4,22 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Path
 
 from dsac_robot.core.history import History
-from dsac_robot.core.observation import ObservationBuilder, ObservationLayout
+from dsac_robot.core.observation import ObservationBuilder, ObservationLayout, layout_for
 from dsac_robot.core.reasons import OodLevel, Reason
-from dsac_robot.core.values import Command, Goal, Odom, ns
+from dsac_robot.core.values import Command, Goal, Odom, Plan, ns
 from dsac_robot.nodes import topics
 from dsac_robot.nodes.converters import (
     command_from_message,
     command_to_message,
     goal_to_message,
     odom_to_message,
+    plan_to_message,
     scan_to_message,
     stamp_from_message,
+    stamp_to_message,
 )
 from dsac_robot.nodes.ood_monitor import MonitorNode
 from dsac_robot.nodes.policy import PolicyNode
@@ -58,14 +61,19 @@ def set_goal(rig: Rig, x_m: float, y_m: float) -> None:
     rig.quiet()
 
 
-@pytest.fixture
-def ready(rig: Rig) -> Rig:
-    """With half a second of samples."""
+def half_a_second(rig: Rig) -> Rig:
+    """The rig with half a second of samples."""
     rig.cmd_vel = rig.world.create_publisher(topics.CMD_VEL.type, topics.CMD_VEL.name, topics.CMD_VEL.qos)
     rig.until(lambda: rig.cmd_vel.get_subscription_count() >= 3, "all hear cmd_vel")
     for _ in range(25):
         feed(rig)
     return rig
+
+
+@pytest.fixture
+def ready(rig: Rig) -> Rig:
+    """With half a second of samples."""
+    return half_a_second(rig)
 
 
 def until_judged(rig: Rig, count: int, **how) -> None:
@@ -237,3 +245,77 @@ def test_a_provider_that_is_named_and_not_there_is_refused_and_the_cpu_can_be_na
     monitor = rig.node("ood_monitor")
     monitor.trigger_configure()
     assert monitor.refusal is None
+
+
+@pytest.fixture
+def following(make_rig, follower_params) -> Rig:
+    """Policy and monitor of a bundle that follows plans, with half a second of samples."""
+    made = make_rig(PolicyNode, MonitorNode, policy=follower_params, ood_monitor=follower_params)
+    made.bring_up()
+    made.samples = History()
+    return half_a_second(made)
+
+
+def send_plan(rig: Rig, points_m: list[tuple[float, float]], frame: str = "odom") -> None:
+    """A plan as any planner sends it: its poses are no schedule."""
+    message = Path()
+    message.header.frame_id, message.header.stamp = frame, stamp_to_message(rig.world.now_ns)
+    for x, y in points_m:
+        pose = PoseStamped()
+        pose.pose.position.x, pose.pose.position.y = x, y
+        message.poses.append(pose)
+    rig.world.publish(topics.PLAN, message)
+    rig.quiet()
+
+
+WAY = [(-1.0, 0.2), (3.0, 0.2), (3.0, 5.0)]
+
+
+def test_policy_and_monitor_see_a_plan_in_the_observation_of_the_samples_bit_for_bit(following: Rig) -> None:
+    following.samples.add(Plan(following.world.now_ns, np.array(WAY), 0.4))
+    send_plan(following, WAY)
+    builder = ObservationBuilder(ROBOT, layout_for("track", ROBOT))
+    for count in range(1, 4):
+        until_judged(following, count)
+        stamp_ns = following.world.verdicts[-1].judged_stamp_ns
+        expected = builder.build(following.samples, stamp_ns)
+        assert set(expected) >= {"path_errors", "path_ahead"}
+        for name, term in expected.items():
+            for node in ("policy", "ood_monitor"):
+                assert np.array_equal(following.node(node).observation[name], term), (node, name)
+    command = command_from_message(following.world.commands[-1])
+    assert 0.2 < command.speed_mps < 0.6 and command.yaw_rate_radps > 0.0  # the plan is to the left
+
+
+def test_a_goal_alone_or_a_plan_that_cannot_be_followed_moves_no_follower_of_plans(following: Rig) -> None:
+    set_goal(following, 5.0, 1.0)
+    send_plan(following, [(5.0, 1.0)])
+    send_plan(following, WAY, frame="map")
+    message = plan_to_message(Plan(following.world.now_ns, np.array(WAY), 2.5))  # faster than the robot can
+    following.world.publish(topics.PLAN, message)
+    for _ in range(10):
+        feed(following)
+    assert following.world.commands == []
+    send_plan(following, WAY, frame="base_link")
+    until_judged(following, 1)
+
+
+def test_at_the_end_of_its_way_a_follower_commands_zero_though_the_end_is_not_where_the_robot_is(
+    following: Rig,
+) -> None:
+    send_plan(following, [(-3.0, 0.7), (0.2, 0.7)])  # beside the robot, which stands at the origin
+    until_judged(following, 2)
+    ends = {(c.speed_mps, c.yaw_rate_radps) for c in map(command_from_message, following.world.commands)}
+    assert ends == {(0.0, 0.0)}
+
+
+def test_a_lap_that_ends_where_it_begins_is_driven(following: Rig) -> None:
+    send_plan(following, [(0.0, 0.0), (4.0, 0.0), (4.0, 3.0), (0.0, 3.0), (0.0, 0.0)])
+    until_judged(following, 2)
+    assert command_from_message(following.world.commands[-1]).speed_mps > 0.2
+
+
+def test_a_policy_that_drives_to_goals_takes_the_end_of_a_plan(ready: Rig) -> None:
+    send_plan(ready, WAY)
+    until_judged(ready, 1)
+    np.testing.assert_allclose(ready.node("policy").observation["goal_in_base"], [3.0, 5.0], atol=0.2)

@@ -19,11 +19,11 @@ from dsac_robot.nodes.converters import (
     twist_to_message,
 )
 from dsac_robot.nodes.run import start
-from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, SCAN, cmd_vel_topic
-from sim.ros_bridge import OBSTACLES, PLACE_OBSTACLE, TRUTH, SimBridge
+from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, PLAN, SCAN, cmd_vel_topic
+from sim.ros_bridge import MOVERS, OBSTACLES, PLACE_OBSTACLE, TRUTH, WALLS, SimBridge
 
 WALL_S = 60.0  # a test that waits longer is broken
-TOPICS = (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, TRUTH, OBSTACLES)
+TOPICS = (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, PLAN, TRUTH, OBSTACLES, WALLS, MOVERS)
 
 
 class Bench:
@@ -47,7 +47,8 @@ class Bench:
             self._executor.add_node(node)
         assert start(self.bridge) is None
         self.command: Command | None = None  # sent at every step while it is set
-        first = {SCAN.name, ODOM.name, IMU.name, GOAL_POSE.name, TRUTH.name, OBSTACLES.name}
+        task = PLAN if str(parameters.get("world", "")).startswith("track") else GOAL_POSE
+        first = {topic.name for topic in (SCAN, ODOM, IMU, task, TRUTH, OBSTACLES, WALLS, MOVERS)}
         self.wait(lambda: first <= {name for name, _ in self.heard})
 
     def close(self) -> None:

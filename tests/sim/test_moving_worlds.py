@@ -46,6 +46,16 @@ def test_a_mover_goes_along_its_points_at_its_speed_and_back_for_ever() -> None:
         assert mover.position_m(28.0 + time_s) == pytest.approx(place)  # and again
     standing = Mover(0.2, np.zeros(1), np.array([[1.0, 2.0]]))
     assert standing.position_m(100.0) == (1.0, 2.0) and standing.speed_mps_max == 0.0
+    assert standing.velocity_mps(100.0) == (0.0, 0.0)
+
+
+def test_a_movers_velocity_is_how_its_place_changes() -> None:
+    mover = Mover(0.3, np.array([0.0, 4.0, 10.0]), np.array([[0.0, 0.0], [2.0, 0.0], [2.0, -6.0]]))
+    for time_s in np.arange(0.03, 45.0, 0.37):
+        (x0, y0), (x1, y1) = mover.position_m(time_s), mover.position_m(time_s + 1e-6)
+        assert mover.velocity_mps(time_s) == pytest.approx(((x1 - x0) / 1e-6, (y1 - y0) / 1e-6), abs=1e-6)
+    assert mover.velocity_mps(0.0) == mover.velocity_mps(20.0) == (0.5, 0.0)
+    assert mover.velocity_mps(4.0) == (0.0, -1.0) and mover.velocity_mps(10.0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

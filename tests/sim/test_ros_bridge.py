@@ -1,5 +1,6 @@
 """The simulated robot on real topics. What is asserted are stamps of simulated time, never how long a test took."""
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -9,18 +10,20 @@ import pytest
 import rclpy
 from rclpy.context import Context
 
+from dsac_robot.core.history import History
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import NS, Command, ns
 from dsac_robot.nodes.converters import (
     contact_from_message,
     odom_from_message,
+    plan_from_message,
     scan_from_message,
 )
 from dsac_robot.nodes.run import start
-from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, SCAN
+from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, PLAN, SCAN
 from sim.faults import CLOCK_JUMP_NS, FUTURE_NS, LIDAR_FAULTS, ODOM_FAULTS
-from sim.ros_bridge import FIRST_NS, OBSTACLES, STEP_S, TRUTH, SimBridge
+from sim.ros_bridge import FIRST_NS, MOVERS, OBSTACLES, STEP_S, TRUTH, WALLS, SimBridge
 from tests.sim.bridge_bench import Bench, stamp_of
 
 ROBOT = load_robot("jackal")
@@ -90,6 +93,59 @@ def test_messages_are_those_of_the_robot_file(bench: Bench) -> None:
     obstacles = bench.of(OBSTACLES)[-1]
     assert obstacles.channels[0].name == "radius"
     assert len(obstacles.points) == len(obstacles.channels[0].values) > 40
+
+
+def channels_of(message) -> dict[str, np.ndarray]:
+    return {channel.name: np.array(channel.values) for channel in message.channels}
+
+
+def places_of(message) -> np.ndarray:
+    return np.array([(point.x, point.y) for point in message.points]).reshape(-1, 2)
+
+
+def test_walls_are_shown_where_they_stand_seen_from_the_start_of_the_odometry(context: Context) -> None:
+    bench = Bench(context, world="offices:3", noise=False)
+    (message,) = bench.of(WALLS)
+    sim = bench.bridge.simulator
+    bench.close()
+    walls, shown, yaw = sim.world.walls_m, channels_of(message), sim.world.start[2]
+    assert message.header.frame_id == "odom" and len(walls) > 4
+    np.testing.assert_allclose([sim.odom_to_world(*place) for place in places_of(message)], walls[:, :2], atol=1e-4)
+    np.testing.assert_allclose(shown["half_length"], walls[:, 2], rtol=1e-6)
+    np.testing.assert_allclose(shown["half_thickness"], walls[:, 3], rtol=1e-6)
+    np.testing.assert_allclose(np.cos(2.0 * (shown["yaw"] + yaw - walls[:, 4])), 1.0, atol=1e-4)
+
+
+def test_what_moves_is_shown_ten_times_a_second_and_goes_as_its_velocity_says(context: Context) -> None:
+    bench = Bench(context, world="pedestrians:2:0.9", noise=False)
+    bench.run(0.65)
+    sim = bench.bridge.simulator
+    messages = bench.of(MOVERS)
+    stamps = np.array([stamp_of(message) for message in messages])
+    standing = bench.of(OBSTACLES)[-1]
+    bench.close()
+    assert len(messages) >= 5 and np.all(np.diff(stamps) % ns(0.1) == 0)
+    assert len(standing.points) == len(sim.world.cylinders_m)
+    moved, told = [], []
+    for before, after in itertools.pairwise(messages):
+        shown = channels_of(before)
+        np.testing.assert_allclose(shown["radius"], [mover.radius_m for mover in sim.world.movers], rtol=1e-6)
+        elapsed_s = (stamp_of(after) - stamp_of(before)) / NS
+        moved.append((places_of(after) - places_of(before)) / max(elapsed_s, 1e-9))
+        told.append(np.stack([shown["vx"], shown["vy"]], axis=1))
+    assert np.abs(moved).max() > 0.1
+    assert np.median(np.abs(np.array(moved) - told)) < 0.01  # who turned in between went otherwise
+
+
+def test_a_world_with_a_route_gives_it_as_a_plan_and_no_goal(context: Context) -> None:
+    bench = Bench(context, world="track:4", noise=False)
+    (message,) = bench.of(PLAN)
+    goals, sim = bench.of(GOAL_POSE), bench.bridge.simulator
+    bench.close()
+    plan = plan_from_message(message, 9.0, History(), 0)
+    assert goals == []
+    assert plan.speed_mps == pytest.approx(sim.world.route.speed_mps, rel=1e-6)
+    np.testing.assert_allclose([sim.odom_to_world(*p) for p in plan.points_m], sim.world.route.points_m, atol=1e-9)
 
 
 def test_two_bridges_with_the_same_seed_measure_the_same_bits(context: Context) -> None:

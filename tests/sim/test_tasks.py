@@ -29,7 +29,7 @@ from sim.task_env import COMMAND_PERIOD_S, TaskEnv
 from sim.track import TrackEnv, TrackEnvParams
 from sim.vector import ProcessVectorEnv
 from sim.worlds import Mover, World, generate
-from sim.worlds_track import TrackScene, generate_track
+from sim.worlds_track import generate_track
 
 ROBOT = load_robot("jackal")
 Judged = tuple[float, float]  # reward, cost
@@ -77,13 +77,13 @@ class Task:
     judge: Callable[[History, int, int], Judged]
 
 
-def busy_scene(seed: int) -> TrackScene:
-    """A scene of the generator; in every second one its obstacle is near the start."""
-    scene = generate_track(seed % 8, 0.4, 20.0)
+def busy_track(seed: int) -> World:
+    """A world of the generator; in every second one its obstacle is near the start."""
+    world = generate_track(seed % 8, 0.4, 20.0)
     if seed % 2:
         near = Mover.along(0.37, np.array([[1.0, 0.6], [1.0, -0.6]]), 0.3)
-        return replace(scene, world=replace(scene.world, movers=(near,), start=(0.0, 0.0, 0.0)))
-    return scene
+        return replace(world, movers=(near,), start=(0.0, 0.0, 0.0))
+    return world
 
 
 TASKS = {
@@ -93,7 +93,7 @@ TASKS = {
     ),
     "track": Task(
         functools.partial(
-            TrackEnv, ROBOT, LAYOUTS["track"], params=TrackEnvParams(time_limit_s=1.5), scenes=busy_scene
+            TrackEnv, ROBOT, LAYOUTS["track"], params=TrackEnvParams(time_limit_s=1.5), worlds=busy_track
         ),
         judge_track,
     ),
@@ -121,9 +121,10 @@ def drive(env: TaskEnv, seed: int, actions: np.ndarray) -> list[Transition]:
     return out
 
 
+@pytest.mark.parametrize("robot", ["jackal", "burger", "rosbot_xl"])
 @pytest.mark.parametrize("name", [NAVIGATE, TRACK])
-def test_gymnasium_makes_each_registered_env_and_its_own_checks_pass(name: str) -> None:
-    env = gymnasium.make(name).unwrapped
+def test_gymnasium_makes_each_registered_env_and_its_own_checks_pass(name: str, robot: str) -> None:
+    env = gymnasium.make(name, robot=robot).unwrapped
     assert env.spec is not None and env.spec.id == name
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*infinity.*")  # raw SI observations have no declared bound
@@ -139,6 +140,16 @@ def test_gymnasium_makes_vectors_of_each_registered_env_with_its_parameters(name
         assert np.all(np.isfinite(envs.step(np.zeros((2, 2), np.float32))[0]))
     finally:
         envs.close()
+
+
+def test_gymnasium_makes_the_envs_by_module_and_name_without_an_import_before() -> None:
+    program = (
+        "import sys, gymnasium\n"
+        "assert 'sim' not in sys.modules\n"
+        f"print(gymnasium.make('sim:{TRACK}', robot='burger').unwrapped.robot.name)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (result.stdout.strip(), result.returncode) == ("burger", 0), result.stderr
 
 
 def test_importing_sim_registers_the_envs_and_loads_no_physics() -> None:

@@ -13,26 +13,27 @@ from dsac_robot.core.robot import load_robot
 from dsac_robot.core.track import TrackParams, disc_gap_m
 from dsac_robot.core.values import Odom, Scan
 from sim.track import SPEED_SHARE_MAX, TrackEnv, TrackEnvParams
-from sim.worlds import Mover
-from sim.worlds_track import TrackScene, generate_track
+from sim.worlds import Mover, World, WorldError, empty_world
+from sim.worlds_track import generate_track
 
 ROBOT = load_robot("jackal")
 TASK = TrackParams()
 
 
-def free_scene(seed: int) -> TrackScene:
-    """A scene without its obstacle, the robot on the path."""
-    scene = generate_track(seed % 100, 0.4, 30.0, 1.0)
-    heading = math.atan2(*(scene.path_m[1] - scene.path_m[0])[::-1])
-    x, y = (float(value) for value in scene.path_m[0])
-    return replace(scene, world=replace(scene.world, movers=(), start=(x, y, heading)))
+def free_world(seed: int) -> World:
+    """A world without its obstacle, the robot on the path."""
+    world = generate_track(seed % 100, 0.4, 30.0, 1.0)
+    path_m = world.route.points_m
+    heading = math.atan2(*(path_m[1] - path_m[0])[::-1])
+    x, y = (float(value) for value in path_m[0])
+    return replace(world, movers=(), start=(x, y, heading))
 
 
-def crossed_scene(seed: int) -> TrackScene:
+def crossed_world(seed: int) -> World:
     """An obstacle crosses 2 m ahead just when the reference is there."""
-    scene = generate_track(1, 0.4, 30.0, 0.0)
+    world = generate_track(1, 0.4, 30.0, 0.0)
     mover = Mover.along(0.37, np.array([[2.0, -2.5], [2.0, 2.5]]), 0.5)
-    return replace(scene, world=replace(scene.world, movers=(mover,), start=(0.0, 0.0, 0.0)))
+    return replace(world, movers=(mover,), start=(0.0, 0.0, 0.0))
 
 
 def follow(env: TrackEnv, speed_mps: float) -> np.ndarray:
@@ -44,7 +45,7 @@ def follow(env: TrackEnv, speed_mps: float) -> np.ndarray:
 
 
 def test_a_path_follower_stays_on_the_path_at_the_reference_and_pays_little() -> None:
-    env = TrackEnv(ROBOT, params=TrackEnvParams(time_limit_s=15.0), scenes=free_scene)
+    env = TrackEnv(ROBOT, params=TrackEnvParams(time_limit_s=15.0), worlds=free_world)
     for seed in (3, 4):
         env.reset(seed=seed)
         places = [env.sim.pose[:2]]
@@ -81,7 +82,7 @@ def run(env: TrackEnv, careful: bool) -> tuple[str, float, float]:
 
 
 def test_who_does_not_look_is_hit_and_who_waits_is_not() -> None:
-    env = TrackEnv(ROBOT, params=TrackEnvParams(time_limit_s=14.0), scenes=crossed_scene)
+    env = TrackEnv(ROBOT, params=TrackEnvParams(time_limit_s=14.0), worlds=crossed_world)
     outcome, costs, _ = run(env, careful=False)
     assert outcome == "contact" and costs >= 1.0
     outcome, costs, least = run(env, careful=True)
@@ -89,7 +90,7 @@ def test_who_does_not_look_is_hit_and_who_waits_is_not() -> None:
 
 
 def test_leaving_the_path_ends_the_episode_with_the_penalty() -> None:
-    env = TrackEnv(ROBOT, task=TrackParams(off_path_m=0.5), scenes=free_scene)
+    env = TrackEnv(ROBOT, task=TrackParams(off_path_m=0.5), worlds=free_world)
     env.reset(seed=0)
     turned = env.actions.to_action(np.array([0.5, 1.0])).astype(np.float32)
     straight = env.actions.to_action(np.array([0.5, 0.0])).astype(np.float32)
@@ -117,8 +118,14 @@ def test_the_observation_holds_the_errors_and_the_path_ahead() -> None:
 def test_the_reference_is_never_faster_than_a_slow_robot_can_go() -> None:
     slow = replace(ROBOT, limits=replace(ROBOT.limits, speed_mps_max=0.3))
     env = TrackEnv(slow, params=TrackEnvParams(reference_mps=(0.2, 2.0)))
-    speeds = [env.reset(seed=seed) and env.scene.speed_mps for seed in range(6)]
+    speeds = [env.reset(seed=seed) and env.world.route.speed_mps for seed in range(6)]
     assert 0.2 <= min(speeds) < max(speeds) <= SPEED_SHARE_MAX * 0.3
+
+
+def test_a_world_without_a_route_is_refused() -> None:
+    env = TrackEnv(ROBOT, worlds=lambda seed: empty_world())
+    with pytest.raises(WorldError, match="empty has no route"):
+        env.reset(seed=0)
 
 
 @pytest.mark.parametrize(

@@ -160,23 +160,24 @@ def test_in_space_and_time_an_oncoming_mover_that_fills_the_corridor_is_no_way_a
 
 def test_scenes_to_track_repeat_by_seed_and_their_obstacle_is_on_the_path_when_the_reference_is() -> None:
     for seed in range(6):
-        scene = generate_track(seed, 0.3, 40.0, 0.9)
-        assert signature(scene.world) == signature(generate_track(seed, 0.3, 40.0, 0.9).world)
-        (mover,) = scene.world.movers
+        world = generate_track(seed, 0.3, 40.0, 0.9)
+        assert signature(world) == signature(generate_track(seed, 0.3, 40.0, 0.9))
+        path_m = world.route.points_m
+        (mover,) = world.movers
         times = np.arange(0.0, 40.0, 0.1)
-        reference = scene.path_m[np.minimum((times * 0.3 / 0.1).astype(int), len(scene.path_m) - 1)]
+        reference = path_m[np.minimum((times * 0.3 / 0.1).astype(int), len(path_m) - 1)]
         away = [math.dist(mover.position_m(t), point) for t, point in zip(times, reference, strict=True)]
         assert min(away) < 0.3  # who follows blindly is hit
         assert away[0] > 0.84  # but not at once
-        assert np.allclose(np.linalg.norm(np.diff(scene.path_m, axis=0), axis=1), 0.1, atol=0.005)
-        assert gap_m(scene.world, scene.path_m).min() > 1.0
-        assert all(gap_m(scene.world, np.array([mover.position_m(t)]))[0] > -0.2 for t in times)
+        assert np.allclose(np.linalg.norm(np.diff(path_m, axis=0), axis=1), 0.1, atol=0.005)
+        assert gap_m(world, path_m).min() > 1.0
+        assert all(gap_m(world, np.array([mover.position_m(t)]))[0] > -0.2 for t in times)
 
 
 def test_harder_scenes_to_track_sway_more_and_their_obstacles_are_faster() -> None:
-    scenes = [[generate_track(seed, 0.3, 40.0, level) for seed in range(6)] for level in (0.0, 1.0)]
-    sway = [np.mean([np.ptp(scene.path_m[:, 1]) for scene in group]) for group in scenes]
-    speed = [np.mean([scene.world.movers[0].speed_mps_max for scene in group]) for group in scenes]
+    worlds = [[generate_track(seed, 0.3, 40.0, level) for seed in range(6)] for level in (0.0, 1.0)]
+    sway = [np.mean([np.ptp(world.route.points_m[:, 1]) for world in group]) for group in worlds]
+    speed = [np.mean([world.movers[0].speed_mps_max for world in group]) for group in worlds]
     assert sway[0] == 0.0 and sway[1] > 0.3
     assert speed[1] > 1.5 * speed[0]
 
@@ -186,7 +187,7 @@ def test_a_scene_whose_way_is_too_short_to_avoid_anything_is_refused() -> None:
         generate_track(0, 0.02, 10.0)
 
 
-@pytest.mark.parametrize("kind", ["corridors", "offices", "pedestrians", "mix"])
+@pytest.mark.parametrize("kind", ["corridors", "offices", "pedestrians", "mix", "track"])
 def test_generated_worlds_are_loaded_by_name(kind: str) -> None:
     assert signature(load_world(f"{kind}:5")) == signature(generate(kind, 5))
     assert signature(load_world(f"{kind}:5:0.25")) == signature(generate(kind, 5, 0.25))

@@ -140,8 +140,8 @@ def test_a_self_written_barn_world_gives_back_what_was_written(tmp_path: Path) -
         (MODEL.format(n=3, x="left", y=1, radius=0.1), "unit_cylinder_3"),
         (MODEL.format(n=3, x="", y="", radius=0.1).replace("0 0 0 0", ""), "unit_cylinder_3"),
         (MODEL.format(n=3, x=1, y=1, radius="wide"), "unit_cylinder_3"),
-        (MODEL.format(n=3, x=1, y=1, radius=-0.1), "radii above 0"),
-        (MODEL.format(n=3, x="nan", y=1, radius=0.1), "finite"),
+        (MODEL.format(n=3, x=1, y=1, radius=-0.1), "unit_cylinder_3': radius = '-0.1' must be .* above 0"),
+        (MODEL.format(n=3, x="nan", y=1, radius=0.1), "unit_cylinder_3': pose = 'nan 1 .*finite"),
         ("</world>", "cannot be read as SDF"),
     ],
 )
