@@ -46,6 +46,7 @@ class Job:
     folder: str  # holds TORCH_FILE and MODEL_FILE
     robot: str
     recipe: dict[str, Any]
+    task: str
     seed: int
 
 
@@ -91,7 +92,7 @@ def closed_loop(
     torch.save(trained.deployed, folder / TORCH_FILE)
     (folder / MODEL_FILE).write_bytes(policy_onnx)
     recipe = dict(trained.recorded.recipe)
-    jobs = [Job(str(folder), robot, recipe, FIRST_SEED + i) for i in range(episodes)]
+    jobs = [Job(str(folder), robot, recipe, trained.task, FIRST_SEED + i) for i in range(episodes)]
     return verdict(list(run_all(work, jobs, processes)))
 
 
@@ -131,7 +132,7 @@ def work(jobs: Iterator[Job]) -> Iterator[Episode]:
     for job in jobs:
         if env is None:
             robot = load_robot(job.robot)
-            env = make_env(robot, "navigate", read_recipe(job.recipe, "recipe"))
+            env = make_env(robot, job.task, read_recipe(job.recipe, "recipe", job.task))
             by_torch, exported = commands_of(Path(job.folder), robot, env)
         reference, found = drive(env, by_torch, job.seed), drive(env, exported, job.seed)
         jittered: tuple[str, ...] = ()

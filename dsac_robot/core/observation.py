@@ -112,7 +112,7 @@ def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
     first = _first_beams(lidar.beams, sectors)
     nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
     if float(nearest[nearest.argmin()]) >= lidar.range_min_m > 0.0:  # argmin finds a NaN before all else
-        return np.minimum(nearest, np.float32(lidar.range_max_m), nearest)
+        return np.minimum(nearest, np.float32(lidar.range_max_m), out=nearest)
     free, valid = free_of(scan, lidar)
     nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
     return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
