@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -37,7 +38,8 @@ class Layers:
             self._z = [torch.empty(shape, dtype=self.dtype) for shape in shapes]
             self._g = [torch.empty(shape, dtype=self.dtype) for shape in shapes]  # gradient of either
             self._dw, self._db = split([p.grad for p in flat.parameters if p.grad is not None])
-            self._products = [torch.empty(dw.shape, dtype=self.dtype) if flat.half is not None else dw for dw in self._dw]
+            direct = flat.half is None  # products are gradients already, not yet to be brought to fp32
+            self._products = [dw if direct else torch.empty(dw.shape, dtype=self.dtype) for dw in self._dw]
             self._picked = [torch.empty(shape[1:], dtype=self.dtype) for shape in shapes]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class Layers:
             z = torch.index_select(self._z[k].flatten(0, 1), 0, rows, out=self._picked[k])
             _gelu_backward(g, z, grad_input=g)
             down = self._g[k - 1][0] if k else torch.empty(len(chosen), columns, dtype=self.dtype)
-            for i, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+            for i, (start, end) in enumerate(itertools.pairwise(ends)):
                 weight = self._wt[k][i] if k else self._wt[0][i, :, -columns:]
                 torch.mm(g[start:end], weight, out=down[start:end])
             g = down
