@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-BENCHMARKS = ("bench_sim", "bench_chain", "bench_sb3", "bench_learner", "bench_faults", "bench_runtime")
+BENCHMARKS = (
+    "bench_sim",
+    "bench_chain",
+    "bench_sb3",
+    "bench_learner",
+    "bench_faults",
+    "bench_runtime",
+    "bench_bf16",
+)
 
 
 def register(subparsers: Any) -> None:

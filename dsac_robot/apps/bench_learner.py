@@ -25,6 +25,7 @@ from dsac_robot.apps.figures import Figure, report, status, write_json
 from dsac_robot.core.params import ParameterError
 
 PEERS = ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "jax==0.10.2")
+PEER_NAMES = ("sb3", "sb3_gelu", "sbx", "sbx_gelu")  # their own default is ReLU
 DELAY = 2  # of ours; SB3 steps everything at every update and cannot be told otherwise
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -114,10 +115,12 @@ def contestants(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Con
             one.process.communicate()
 
 
-def mflop(delay: float, *, wasteful: bool = False) -> float:
+def mflop(delay: float, back: int = 1) -> float:
     """Million operations of the matrix products of one update: the nets' passes forward and back, twins counted twice.
 
-    ``wasteful``: the actor's step also computes the critics' own gradients, as SB3's does.
+    ``back``: how many products, each as large as a pass of one critic, the actor's step needs on its way back through
+    the critics. Ours: 1, each sample goes through the lower one alone. SBX: 2, both. SB3: 4, with the critics' own
+    gradients, which are thrown away. That the peers' critics have one output instead of two is not counted.
     """
     widths = HIDDEN[0] * HIDDEN[1] + HIDDEN[1] * HIDDEN[2]
     critic_first, actor_first = (OBSERVATION + ACTION) * HIDDEN[0], OBSERVATION * HIDDEN[0]
@@ -125,9 +128,11 @@ def mflop(delay: float, *, wasteful: bool = False) -> float:
     actor = actor_first + widths + HIDDEN[2] * 2 * ACTION
     targets = actor + 2 * critic
     critics = 2 * (3 * critic - critic_first)
-    through = 2 * (2 * critic + (critic if wasteful else 0))
-    actors = 3 * actor - actor_first + through
+    actors = 3 * actor - actor_first + (2 + back) * critic
     return 2.0 * BATCH * (targets + critics + actors / delay) / 1e6
+
+
+MFLOP = {"ours": mflop(DELAY), "sb3": mflop(1, back=4), "sbx": mflop(DELAY, back=2)}
 
 
 def speed(args: argparse.Namespace) -> tuple[list[Figure], dict[str, Any]]:
@@ -142,7 +147,7 @@ def speed(args: argparse.Namespace) -> tuple[list[Figure], dict[str, Any]]:
             folder = args.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers_")))
             python = install(folder)
             script = str(Path(__file__).with_name("bench_learner_peer.py"))
-            commands |= {name: [str(python), script, name, str(DELAY)] for name in ("sb3", "sbx")}
+            commands |= {name: [str(python), script, name, str(DELAY)] for name in PEER_NAMES}
             more["peers"] = freeze(python)
         running = stack.enter_context(contestants(commands))
         counts = {name: 4 if name.endswith("gemm") else args.updates for name in running}
@@ -153,7 +158,7 @@ def speed(args: argparse.Namespace) -> tuple[list[Figure], dict[str, Any]]:
             rounds.append({name: one.take_turn(counts[name]) for name, one in running.items()})
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
     rates = [{name: counts[name] / seconds["cpu_s"] for name, seconds in turn.items()} for turn in rounds]
-    more |= {"rounds": rounds, "counts": counts, "mflop": {"ours": mflop(DELAY), "sb3": mflop(1, wasteful=True)}}
+    more |= {"rounds": rounds, "counts": counts, "mflop": MFLOP}
     return speed_figures(rates, has_amx()), more
 
 
@@ -168,7 +173,7 @@ def speed_figures(rates: Sequence[Mapping[str, float]], amx: bool) -> list[Figur
     gflop = 2.0 * PRODUCT**3 / 1e9
     for name in ("sgemm", "bf16gemm"):
         figures.append(Figure(f"{name}_gflop_per_s", median(turn[name] * gflop for turn in rates), "GFLOP/s"))
-    limit = mflop(DELAY) / 1e3 / gflop
+    limit = MFLOP["ours"] / 1e3 / gflop
     figures.append(Figure("fp32_of_sgemm_limit", over("fp32", "sgemm", limit), "", 0.6))
     figures.append(Figure("fp32_over_plain", over("fp32", "plain")))
     figures.append(Figure("bf16_over_fp32", over("bf16", "fp32")))
@@ -176,8 +181,12 @@ def speed_figures(rates: Sequence[Mapping[str, float]], amx: bool) -> list[Figur
         figures += [
             Figure("fp32_over_sb3", over("fp32", "sb3"), "", 2.0),
             Figure("fp32_over_sb3_same_schedule", over("fp32_every", "sb3")),
-            Figure("fp32_over_sb3_per_flop", over("fp32", "sb3", mflop(DELAY) / mflop(1, wasteful=True))),
+            Figure("fp32_over_sb3_same_activation", over("fp32", "sb3_gelu")),
+            Figure("fp32_over_sb3_per_flop", over("fp32", "sb3", MFLOP["ours"] / MFLOP["sb3"])),
             Figure("fp32_over_sbx", over("fp32", "sbx"), "", 1.3),
+            Figure("fp32_over_sbx_same_activation", over("fp32", "sbx_gelu")),
+            Figure("fp32_over_sbx_per_flop", over("fp32", "sbx", MFLOP["ours"] / MFLOP["sbx"])),
+            Figure("sbx_of_sgemm_limit", over("sbx", "sgemm", MFLOP["sbx"] / 1e3 / gflop)),
             Figure("bf16_over_sbx", over("bf16", "sbx"), "", 2.0 if amx else None),
         ]
     return figures

@@ -1,4 +1,6 @@
-"""A peer's SAC, timed in its own interpreter, for ``bench learner --peers``: ``bench_learner_peer.py sb3|sbx DELAY``.
+"""A peer's SAC, timed in its own interpreter, for ``bench learner --peers``: ``bench_learner_peer.py NAME DELAY``.
+
+NAME is sb3 or sbx, as they come (ReLU), or sb3_gelu or sbx_gelu, with the activation that ours has.
 
 It stands alone, for it runs in a scratch environment that has the peer and not this package. Each line read asks for so
 many updates; each line written is JSON with the seconds that they took.
@@ -36,16 +38,25 @@ def make_model(name: str, delay: int) -> Any:
 
     settings: dict[str, Any] = {"batch_size": BATCH, "buffer_size": STORED, "learning_rate": 1e-4, "seed": 0}
     settings["policy_kwargs"] = {"net_arch": list(HIDDEN)}
-    if name == "sb3":
+    peer, _, activation = name.partition("_")
+    if peer == "sb3":
         import torch
         from stable_baselines3 import SAC
 
         torch.set_num_threads(1)
+        if activation:
+            settings["policy_kwargs"]["activation_fn"] = torch.nn.GELU
         settings["device"] = "cpu"
     else:
+        import flax.linen
         from sbx import SAC
 
+        def gelu(x: Any) -> Any:
+            return flax.linen.gelu(x, approximate=False)
+
         settings["policy_delay"] = delay
+        if activation:
+            settings["policy_kwargs"]["activation_fn"] = gelu
     model = SAC("MlpPolicy", Spaces(), **settings)
     model.set_logger(configure(None, []))
     rng = np.random.default_rng(0)
@@ -68,7 +79,7 @@ def main() -> None:
         updates = int(line)
         wall, cpu = time.perf_counter(), time.process_time()
         model.train(gradient_steps=updates, batch_size=BATCH)
-        if name == "sbx":
+        if name.startswith("sbx"):
             import jax
 
             jax.block_until_ready(model.policy.qf_state.params)

@@ -1,111 +1,53 @@
-"""The fast learner: ``DsacT`` with forward and backward passes written out, into buffers that are made once.
+"""The fast learner: ``DsacT`` with forward and backward passes written out, in as few and as large steps as they allow.
 
 Same equations, same order of random draws, same optimisers and state as the plain learner; a checkpoint of one loads
 into the other. What differs: layers of all critics are one batched product each, features are computed once, gradients
 go straight into fixed buffers instead of through autograd, the actor's gradient is taken only through the critic that
-is the lower one of a sample, and with ``precision`` bf16 the products and activations are in bfloat16 (parameters,
-losses, optimisers and moving averages stay fp32).
+is the lower one of a sample, parameters of a network lie in one tensor that one kernel steps, small tensors are
+(numbers, B), so that the batch is the inner loop, and with ``precision`` bf16 the products and activations are in
+bfloat16 (parameters, losses, optimisers and moving averages stay fp32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import torch
 from torch import Tensor, nn
 
-from dsac_robot.learn.dsac_t import Batch, DsacT, DsacTConfig
-from dsac_robot.learn.networks import LOG_STD_MAX, LOG_STD_MIN, Actor, Features, TwinCritics
+from dsac_robot.learn.dsac_t import EPSILON, Batch, DsacT, DsacTConfig
+from dsac_robot.learn.flat import Flat
+from dsac_robot.learn.layers import Layers
+from dsac_robot.learn.networks import LOG_STD_MAX, LOG_STD_MIN, Features
 
-_gelu = torch.ops.aten.gelu.out
-_gelu_backward = torch.ops.aten.gelu_backward.grad_input
-
-
-class Layers:
-    """N networks of one shape as batched matrix products into buffers that are used again at every call.
-
-    ``weights`` are (N, in, out) views of the parameters, ``biases`` (N, 1, out). The last layer is few columns wide,
-    which a product handles badly: it is computed transposed, and so outputs and their gradient are (N, out, B). With
-    bf16 a copy of the parameters is kept in that type: call ``refresh`` whenever they have changed.
-    """
-
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], batch: int, precision: str) -> None:
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._fp32 = [*weights, *biases]
-        copies = self._fp32 if precision == "fp32" else [tensor.to(self.dtype) for tensor in self._fp32]
-        self._copies, self._w, self._b = copies, copies[: len(weights)], copies[len(weights) :]
-        self.count = weights[0].shape[0]
-        shapes = [(self.count, batch, w.shape[2]) for w in weights[:-1]]
-        self._z = [torch.empty(shape, dtype=self.dtype) for shape in shapes]  # before the activation
-        self._h = [torch.empty(shape, dtype=self.dtype) for shape in shapes]  # after it
-        self._g = [torch.empty(shape, dtype=self.dtype) for shape in shapes]  # gradient of either
-        self._dw = [torch.empty(w.shape, dtype=self.dtype) for w in weights[:-1]] if precision == "bf16" else []
-        self._x = torch.empty(0)
-
-    def refresh(self) -> None:
-        """Follow the parameters."""
-        if self._copies is not self._fp32:
-            torch._foreach_copy_(self._copies, self._fp32)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """# (B, in), the same for all networks -> (N, out, B), fp32"""
-        hidden = self._x = x.to(self.dtype).expand(self.count, -1, -1)
-        for weight, bias, z, h in zip(self._w[:-1], self._b[:-1], self._z, self._h, strict=True):
-            hidden = _gelu(torch.baddbmm(bias, hidden, weight, out=z), out=h)
-        out = torch.bmm(self._w[-1].transpose(1, 2), hidden.transpose(1, 2))
-        return out.float() + self._b[-1].transpose(1, 2)
-
-    def backward(self, gradient: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
-        """Write the gradients of the parameters, given that of the last output. # (N, out, B)"""
-        torch.sum(gradient, 2, out=biases[-1][:, 0])
-        g = gradient.to(self.dtype)
-        weights[-1].copy_(torch.bmm(g, self._hidden(len(self._w) - 1)).transpose(1, 2))
-        g = g.transpose(1, 2)
-        for k in reversed(range(len(self._h))):
-            g = torch.bmm(g, self._w[k + 1].transpose(1, 2), out=self._g[k])
-            _gelu_backward(g, self._z[k], grad_input=g)
-            torch.sum(g, 1, keepdim=True, dtype=torch.float32, out=biases[k])
-            down = self._hidden(k).transpose(1, 2)
-            if self._dw:
-                weights[k].copy_(torch.bmm(down, g, out=self._dw[k]))
-            else:
-                torch.bmm(down, g, out=weights[k])
-
-    def _hidden(self, k: int) -> Tensor:
-        return self._h[k - 1] if k else self._x
-
-    def input_gradient(self, gradient: Tensor, chosen: Tensor) -> Tensor:
-        """Gradient of the input where only network ``chosen[b]`` of sample b counts. # (out, B), (B,) -> (B, in), fp32
-
-        Samples are sorted by network, so that each network's products are of its own samples alone.
-        """
-        order = torch.argsort(chosen, stable=True)
-        sizes = torch.bincount(chosen, minlength=self.count).tolist()
-        rows = chosen[order] * len(chosen) + order  # of (N, B, width) as (N B, width)
-        g = gradient.t().to(self.dtype)[order]
-        for k in reversed(range(len(self._w))):
-            down = torch.empty(len(order), self._w[k].shape[1], dtype=self.dtype)
-            for i, (part, into) in enumerate(zip(g.split(sizes), down.split(sizes), strict=True)):
-                torch.mm(part, self._w[k][i].t(), out=into)
-            if k:
-                _gelu_backward(down, self._z[k - 1].flatten(0, 1).index_select(0, rows), grad_input=down)
-            g = down
-        return torch.empty_like(g, dtype=torch.float32).index_copy_(0, order, g.float())
+_LOG_CONSTANT = 0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)  # of a normal density and of tanh's slope
 
 
-def _critic_layers(critics: TwinCritics, batch: int, precision: str) -> Layers:
-    return Layers([w.detach() for w in critics.weights], [b.detach() for b in critics.biases], batch, precision)
+def _critic_split(tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    half = len(tensors) // 2
+    return tensors[:half], tensors[half:]
 
 
-def _linear(actor: Actor) -> list[nn.Linear]:
-    return [layer for layer in actor.net if isinstance(layer, nn.Linear)]
+def _actor_split(tensors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    return [weight.t()[None] for weight in tensors[::2]], [bias[None, None] for bias in tensors[1::2]]
 
 
-def _actor_layers(actor: Actor, batch: int, precision: str) -> Layers:
-    layers = _linear(actor)
-    return Layers(
-        [x.weight.detach().t()[None] for x in layers], [x.bias.detach()[None, None] for x in layers], batch, precision
-    )
+def _squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``Actor.squash``, and the standard deviation. # (A, B), (A, B), (A, B) -> (A, B), (B,), (A, B)"""
+    std = log_std.exp()
+    raw = torch.addcmul(mean, std, noise)
+    # minus log of the density, and 2 (raw + softplus(-2 raw)) = 2 raw - 4 softplus(raw, beta=-2) of tanh's slope
+    each = torch.add(log_std, nn.functional.softplus(raw, beta=-2.0), alpha=4.0)
+    each.add_(raw, alpha=-2.0).addcmul_(noise, noise, value=0.5).add_(_LOG_CONSTANT)
+    return torch.tanh(raw), each.sum(dim=0).neg_(), std
+
+
+def _lowest(q: Tensor) -> tuple[Tensor, Tensor]:
+    """``q.min(dim=0)``, quicker for two. # (N, B) -> (B,), (B,)"""
+    if len(q) == 2:
+        return torch.minimum(q[0], q[1]), (q[1] < q[0]).long()
+    found = q.min(dim=0)
+    return found.values, found.indices
 
 
 class FastDsacT(DsacT):
@@ -117,77 +59,109 @@ class FastDsacT(DsacT):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """As ``DsacT.update``."""
-        if len(batch.reward) != self._batch:
-            self._allocate(*batch.action.shape)
         with torch.no_grad():
+            if len(batch.reward) != self._batch:
+                self._allocate(*batch.action.shape)
             return super().update(batch)
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """As ``DsacT.load_state_dict``."""
         super().load_state_dict(state)
-        self._batch = 0  # copies in another precision are stale
+        self._batch = 0  # the optimisers hold tensors of their own again, and copies in another precision are stale
 
     def _allocate(self, batch: int, action_dim: int) -> None:
-        self._batch, precision = batch, self.config.precision
-        self._q = _critic_layers(self.critics, batch, precision)
-        self._target_q = _critic_layers(self.target_critics, batch, precision)
-        self._pi = _actor_layers(self.actor, batch, precision)
-        self._target_pi = _actor_layers(self.target_actor, batch, precision)
+        self._batch, half = batch, self.config.precision == "bf16"
+        self._flat_q = Flat(self.critics.parameters(), self.critic_optimizer, half)
+        self._flat_pi = Flat(self.actor.net.parameters(), self.actor_optimizer, half)
+        self._flat_target_q = Flat(self.target_critics.parameters(), half=half)
+        self._flat_target_pi = Flat(self.target_actor.net.parameters(), half=half)
+        self._flat_alpha = Flat([self.log_alpha], self.alpha_optimizer)
+        self._q = Layers(self._flat_q, _critic_split, batch, trained=True)
+        self._pi = Layers(self._flat_pi, _actor_split, batch, trained=True)
+        self._target_q = Layers(self._flat_target_q, _critic_split, batch, trained=False)
+        self._target_pi = Layers(self._flat_target_pi, _actor_split, batch, trained=False)
         width = self.actor.features.outputs
-        self._features = torch.empty(batch, width)
         self._input = torch.empty(batch, width + action_dim)  # of the critics
-        for parameter in (*self.critics.parameters(), *self.actor.net.parameters()):
-            parameter.grad = torch.empty_like(parameter)
-        self._q_grads = ([w.grad for w in self.critics.weights], [b.grad for b in self.critics.biases])
-        self._followed = (
-            [*self.target_critics.parameters(), *self.target_actor.parameters()],
-            [*self.critics.parameters(), *self.actor.parameters()],
-        )
-        layers = _linear(self.actor)
-        self._pi_grads = ([x.weight.grad.t()[None] for x in layers], [x.bias.grad[None, None] for x in layers])
+        self._seen, self._done = self._input[:, :width], self._input[:, width:]
+        self._d_q = torch.empty(self.critics.count, 2, batch)
+        self._d_pi = torch.empty(1, 2 * action_dim, batch)
+
+    def _noise(self) -> Tensor:
+        """As the plain learner draws it, sample by sample. # (A, B)"""
+        return torch.randn(self._done.shape).t().contiguous()
 
     def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """As ``DsacT.targets``."""
-        features = self.actor.features(batch.next_observation)
-        mean, log_std = self._target_pi.forward(features)[0].t().contiguous().chunk(2, dim=1)
-        noise = torch.randn(mean.shape)
-        action, log_prob = Actor.squash(mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), noise)
-        out = self._target_q.forward(torch.cat([features, action], dim=1, out=self._input))
-        return self.bellman(batch, log_prob, out[:, 0], nn.functional.softplus(out[:, 1]))
+        self._seen.copy_(self.actor.features(batch.next_observation))
+        mean, log_std = self._target_pi.forward(self._seen)[0].chunk(2)
+        action, log_prob, _ = _squash(mean, log_std.clamp_(LOG_STD_MIN, LOG_STD_MAX), self._noise())
+        self._done.copy_(action.t())
+        out = self._target_q.forward(self._input)
+        q_min, lower = _lowest(out[:, 0])
+        sigma = nn.functional.softplus(out[:, 1].gather(0, lower[None])[0])
+        z = sigma.mul_(torch.randn(self._batch).clamp_(-3.0, 3.0))  # without its mean
+        self._alpha = self.log_alpha.detach().exp()
+        discount = torch.pow(self.config.gamma, batch.steps).mul_(1.0 - batch.done)
+        y_q = torch.addcmul(batch.reward, discount, q_min.sub_(log_prob.mul_(self._alpha)))
+        return y_q, torch.addcmul(y_q, discount, z)
 
     def _update_critics(self, batch: Batch, y_q: Tensor, y_z: Tensor) -> dict[str, Tensor]:
-        self._features = self.actor.features(batch.observation)
-        out = self._q.forward(torch.cat([self._features, batch.action], dim=1, out=self._input))
+        self._seen.copy_(self.actor.features(batch.observation))
+        self._done.copy_(batch.action)
+        out = self._q.forward(self._input)
         q, sigma = out[:, 0], nn.functional.softplus(out[:, 1])
-        self.average_sigma(sigma)
-        d_q, d_sigma = self.critic_gradient(q, sigma, y_q, y_z)
-        d_out = torch.stack([d_q, d_sigma * torch.sigmoid(out[:, 1])], dim=1)  # softplus' = sigmoid
-        metrics = {"q": q.mean(), "sigma": sigma.mean(), "y_q": y_q.mean()}
-        self._q.backward(d_out, *self._q_grads)
-        self.critic_optimizer.step()
-        self._q.refresh()
+        square = sigma * sigma
+        means = sigma.mean(dim=1)
+        rate = self.config.tau if self.updates else 1.0  # the first batch sets them
+        self.sigma_mean.lerp_(means, rate)
+        self.sigma_square.lerp_(square.mean(dim=1), rate)
+        self._critic_gradient(out, sigma, square, y_q, y_z)
+        metrics = {"q": q.mean(), "sigma": means.mean(), "y_q": y_q.mean()}
+        self._q.backward(self._d_q)
+        self._flat_q.step()
         return metrics
 
+    def _critic_gradient(self, out: Tensor, sigma: Tensor, square: Tensor, y_q: Tensor, y_z: Tensor) -> None:
+        """As ``DsacT.critic_gradient``, by the networks' outputs, into ``_d_q``."""
+        q = out[:, 0]
+        if self.config.variance_adjusted:
+            bound = 3.0 * self.sigma_mean[:, None]
+            scale = ((self.sigma_square + EPSILON) / self._batch)[:, None]
+            error = (y_z - q).clamp_(-bound, bound)
+        else:
+            scale = torch.tensor(1.0 / self._batch)
+            error = (y_z - q).clamp_(-self.config.clip_bound, self.config.clip_bound)
+        difference = q - (y_q if self.config.expected_value else y_z)
+        torch.div(difference.mul_(scale), square + EPSILON, out=self._d_q[:, 0])
+        slope = torch.sigmoid(out[:, 1]).mul_(scale)  # softplus' = sigmoid
+        cube = (square * sigma).add_(EPSILON)
+        torch.div(torch.addcmul(square, error, error, value=-1.0).mul_(slope), cube, out=self._d_q[:, 1])
+
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
-        mean, log_std = self._pi.forward(self._features)[0].t().contiguous().chunk(2, dim=1)
-        noise, held = torch.randn(mean.shape), log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        action, log_prob = Actor.squash(mean, held, noise)
-        q = self._q.forward(torch.cat([self._features, action], dim=1, out=self._input))[:, 0]
-        alpha, lowest = self.log_alpha.detach().exp(), q.min(dim=0)
-        loss = (alpha * log_prob - lowest.values).mean()
-        d_out = torch.zeros(2, self._batch)
-        d_out[0] = -1.0 / self._batch
-        d_action = self._q.input_gradient(d_out, lowest.indices)[:, -mean.shape[1] :]
+        mean, log_std = self._pi.forward(self._seen)[0].chunk(2)
+        held, noise = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), self._noise()
+        action, log_prob, std = _squash(mean, held, noise)
+        self._done.copy_(action.t())
+        lowest, chosen = _lowest(self._q.forward(self._input)[:, 0])
+        loss = lowest.addcmul(self._alpha, log_prob, value=-1.0).mean().neg_()
         # a = tanh(u), u = mean + std noise, d log pi / du = 2 a, d log pi / d log std = 2 a std noise - 1
-        weight = alpha / self._batch
-        d_raw = d_action * (1.0 - action * action) + weight * 2.0 * action
-        d_log_std = (d_raw * held.exp() * noise - weight) * (held == log_std)  # none beyond the bounds
-        self._pi.backward(torch.cat([d_raw, d_log_std], dim=1).t()[None], *self._pi_grads)
-        self.actor_optimizer.step()
-        self._pi.refresh()
+        d_action = self._q.input_gradient(0, chosen, len(action)).t()
+        weight = self._alpha / self._batch
+        d_mean, d_log_std = self._d_pi[0].chunk(2)
+        torch.mul(action, action, out=d_mean).sub_(1.0).mul_(d_action).div_(self._batch)
+        d_mean.addcmul_(action, weight, value=2.0)
+        torch.mul(std.mul_(noise), d_mean, out=d_log_std).sub_(weight).mul_(held == log_std)  # none beyond the bounds
+        self._pi.backward(self._d_pi)
+        self._flat_pi.step()
         return self._update_alpha(log_prob) | {"actor_loss": loss}
 
+    def _update_alpha(self, log_prob: Tensor) -> dict[str, Tensor]:
+        entropy = log_prob.mean().neg_()
+        assert self.log_alpha.grad is not None
+        torch.sub(entropy, self.target_entropy, out=self.log_alpha.grad)
+        self._flat_alpha.step()
+        return {"entropy": entropy, "alpha": self._alpha}
+
     def _update_targets(self) -> None:
-        torch._foreach_lerp_(*self._followed, self.config.tau)
-        self._target_q.refresh()
-        self._target_pi.refresh()
+        self._flat_target_q.follow(self._flat_q, self.config.tau)
+        self._flat_target_pi.follow(self._flat_pi, self.config.tau)

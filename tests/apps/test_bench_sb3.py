@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsac_robot.apps.bench_sb3 import _finished, _ours, _theirs
+from dsac_robot.apps.bench_sb3 import _ours, _theirs, finished
 from dsac_robot.apps.cli import main, parser
 
 
@@ -32,10 +32,10 @@ def test_both_learners_get_the_same_budget_batch_and_evaluation_starts(tmp_path:
 def test_a_finished_run_is_left_alone_until_more_updates_are_asked_for(tmp_path: Path) -> None:
     record = json.loads(Path(_theirs(arguments(tmp_path), "Hopper-v5", 0).arguments[-1]).read_text())["record"]
     folder = tmp_path / "sb3_sac/Hopper-v5_0"
-    assert not _finished(folder, 100)
-    for status, updates, finished in (("running", 100, False), ("finished", 100, True), ("finished", 99, False)):
+    assert not finished(folder, 100)
+    for status, updates, done in (("running", 100, False), ("finished", 100, True), ("finished", 99, False)):
         (folder / "run.json").write_text(json.dumps(record | {"status": status, "updates": updates}))
-        assert _finished(folder, 100) is finished
+        assert finished(folder, 100) is done
 
 
 @pytest.mark.parametrize(
