@@ -263,11 +263,12 @@ def run_process(case: Case, number: int, args: argparse.Namespace) -> list[Row]:
 def _tried(stage: FaultStage, case: Case, speed_mps: float) -> list[Row]:
     """One drive and one fault. No row where the robot did not get under way, or did not come to rest."""
     from dsac_robot.apps.faults_stage import FaultsError
+    from dsac_robot.apps.up_processes import ProcessError
 
     try:
         stage.restart(speed_mps)
         row = _row(case, speed_mps, _struck(stage, case, speed_mps))
-    except FaultsError as error:
+    except (FaultsError, ProcessError) as error:
         print(f"{case.name} at {speed_mps:g} m/s: not measured: {error}", flush=True)
         return []
     print(text_of(row), flush=True)
