@@ -85,7 +85,7 @@ PROCESSES = (
     *(Case(f"policy {how}", (R.COMMAND_STALE,), process="policy", how=how) for how in ("kill", "stop", "slow")),
     *(Case(f"monitor {how}", (R.VERDICT_MISSING,), process="ood_monitor", how=how) for how in ("kill", "stop", "slow")),
     Case("guard kill", (), process="safety_guard", how="kill"),
-    Case("guard stop", (R.LOOP_OVERRUN,), process="safety_guard", how="stop"),
+    Case("guard stop", (R.LOOP_OVERRUN, R.CLOCK_JUMP), process="safety_guard", how="stop"),
     Case("guard slow", (R.LOOP_OVERRUN,), process="safety_guard", how="slow"),
 )
 
