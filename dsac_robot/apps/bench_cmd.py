@@ -13,6 +13,7 @@ BENCHMARKS = (
     "bench_faults",
     "bench_runtime",
     "bench_bf16",
+    "bench_guard",
 )
 
 

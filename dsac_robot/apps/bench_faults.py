@@ -85,7 +85,7 @@ PROCESSES = (
     *(Case(f"policy {how}", (R.COMMAND_STALE,), process="policy", how=how) for how in ("kill", "stop", "slow")),
     *(Case(f"monitor {how}", (R.VERDICT_MISSING,), process="ood_monitor", how=how) for how in ("kill", "stop", "slow")),
     Case("guard kill", (), process="safety_guard", how="kill"),
-    Case("guard stop", (R.LOOP_OVERRUN,), process="safety_guard", how="stop"),
+    Case("guard stop", (R.LOOP_OVERRUN, R.CLOCK_JUMP), process="safety_guard", how="stop"),
     Case("guard slow", (R.LOOP_OVERRUN,), process="safety_guard", how="slow"),
 )
 
@@ -263,11 +263,12 @@ def run_process(case: Case, number: int, args: argparse.Namespace) -> list[Row]:
 def _tried(stage: FaultStage, case: Case, speed_mps: float) -> list[Row]:
     """One drive and one fault. No row where the robot did not get under way, or did not come to rest."""
     from dsac_robot.apps.faults_stage import FaultsError
+    from dsac_robot.apps.up_processes import ProcessError
 
     try:
         stage.restart(speed_mps)
         row = _row(case, speed_mps, _struck(stage, case, speed_mps))
-    except FaultsError as error:
+    except (FaultsError, ProcessError) as error:
         print(f"{case.name} at {speed_mps:g} m/s: not measured: {error}", flush=True)
         return []
     print(text_of(row), flush=True)

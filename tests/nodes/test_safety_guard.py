@@ -70,7 +70,7 @@ SILENCES = [
 
 @pytest.mark.parametrize(("silence", "reasons"), SILENCES, ids=["policy", "monitor", "lidar", "odometry", "clock"])
 def test_silence_at_full_speed_ends_at_rest_in_time_with_its_own_reason(rig: Rig, silence, reasons) -> None:
-    rig.drive(1.2)
+    rig.drive(1.8)
     assert rig.world.twist[0] == pytest.approx(2.0)
     began_ns, start = rig.world.now_ns, rig.world.pose
     steps = 0
