@@ -2,7 +2,7 @@
 
 The cross-entropy method over posts, commands and forces on the body, several searches from different seeds. Each
 violation (contact at above 0.02 m/s while all assumptions held for the second before) is written to a file of its own
-in --out; ``--replay FILE`` drives one again. A find belongs into tests/sim/found/, whose files the tests drive.
+in --out; ``--replay FILE`` drives one again.
 """
 
 from __future__ import annotations
