@@ -125,6 +125,7 @@ class BaseLink:
         self._lost_counters: Counter[str] = Counter()  # of decoders before this one
         self.phase = Phase.CLOSED
         self.refusal = ""  # why it is REFUSED
+        self.closed_because = "not opened yet"
         self.stopped_because = "not armed yet"  # why it is not ARMED (any more)
         self.state: State | None = None
         self.faults = Fault(0)
@@ -136,6 +137,7 @@ class BaseLink:
         self.commands_sent = 0
         self.commands_dropped: Counter[str] = Counter()
         self.nacks: Counter[str] = Counter()
+        self._heard_ns = self._hello_due_ns = self._sync_due_ns = self._hold_due_ns = 0
         self._forget(0)
 
     # -- the port ----------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ class BaseLink:
         """The port is gone."""
         if self.phase in (Phase.ARMING, Phase.ARMED):
             self._unarm(why)
-        self.phase = Phase.CLOSED
+        self.phase, self.closed_because = Phase.CLOSED, why
         self._forget(0)
 
     # -- what the operator wants -------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ class BaseLink:
             raise BaseRefusal(
                 f"no session with the base ({self.phase.name}): {self.refusal or 'no answer to HELLO_REQ'}"
             )
-        if self.state not in (State.ESTOP, State.FAULT):
+        if not self.latched:
             raise BaseRefusal(f"the base is in {self._state_name}: only ESTOP and FAULT can be cleared")
         self._request(self._state_req(StateRequest.CLEAR), now_ns)
 
@@ -196,8 +198,8 @@ class BaseLink:
         if self.phase == Phase.REFUSED:
             return self.refusal
         if self.phase == Phase.CLOSED:
-            return f"no connection to the base: {self.stopped_because}"
-        if self.state in (State.ESTOP, State.FAULT):
+            return f"no connection to the base: {self.closed_because}"
+        if self.latched:
             what = self.faults_text or "the e-stop input or a request"
             return f"the base is in {self._state_name} ({what}): remove the cause, then ~/clear, then ~/arm"
         if self.phase == Phase.GREETING:
@@ -254,6 +256,11 @@ class BaseLink:
         return LinkCounters(**{name: value + self._lost_counters[name] for name, value in vars(now).items()})
 
     @property
+    def latched(self) -> bool:
+        """True where the base is in ESTOP or FAULT."""
+        return self.state in (State.ESTOP, State.FAULT)
+
+    @property
     def faults_text(self) -> str:
         """Names of the latched faults."""
         return ", ".join(str(fault.name) for fault in Fault if fault in self.faults)
@@ -279,10 +286,7 @@ class BaseLink:
         self._verify_by_ns: int | None = None
         self._commanded = False
         self._last_stamp_us = -1
-        self._heard_ns = now_ns
-        self._hello_due_ns: int = now_ns
-        self._sync_due_ns: int = now_ns
-        self._hold_due_ns: int = now_ns
+        self._heard_ns = self._hello_due_ns = self._sync_due_ns = self._hold_due_ns = now_ns
 
     def _greet(self, now_ns: int, why: str = "") -> None:
         """Begin a new session."""

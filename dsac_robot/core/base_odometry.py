@@ -86,9 +86,12 @@ class DeadReckoning:
 
     def add_ticks(self, t_us: int, left_ticks: int, right_ticks: int) -> Estimate:
         """Encoder counts since boot, forward positive; returns where the robot is now."""
-        last, self._last = self._last, (t_us, left_ticks, right_ticks)
+        last = self._last
+        if last is not None and t_us == last[0]:  # the same instant twice: the next counts tell it all
+            return self._estimate(t_us, 0.0, 0.0)
+        self._last = (t_us, left_ticks, right_ticks)
         turn_of_gyro, self._turn_rad = self._turn_rad, 0.0
-        if last is None or t_us <= last[0]:
+        if last is None or t_us < last[0]:
             return self._anchor(t_us)
         elapsed_s = (t_us - last[0]) * 1e-6
         left_m, right_m = (

@@ -82,6 +82,7 @@ class Peer:
         if isinstance(message, HelloReq):
             if message.nonce != self.nonce:
                 self.nonce, self.session = message.nonce, self.session + 1
+                self.state = State.STOPPING if self.state == State.ACTIVE else self.state
             crc = params_crc(self.params)
             return self.frame(replace(self.hello, nonce=self.nonce, session=self.session, params_crc=crc))
         if isinstance(message, TimeSync):
