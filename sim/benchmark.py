@@ -2,8 +2,8 @@
 
 Two things to compare are run in turn, an episode of one and then of the other, and the median of the turns' ratios
 counts: what else the machine does at the time then hits both alike. What runs on one core is timed by that thread's
-clock, which on a quiet machine is the wall's; two processes against one are timed by the wall's. Resets count; the
-driver that chooses the actions does not.
+clock, which on a quiet machine is the wall's; two processes against one are timed by the wall's. Resets count. The
+driver that chooses the actions does not: what it did is driven a second time and then timed.
 """
 
 from __future__ import annotations
@@ -67,27 +67,34 @@ def make_env(robot: Robot, worlds: Sequence[World]) -> NavigateEnv:
 
 @dataclass(frozen=True)
 class Episode:
-    """One timed episode."""
+    """One episode of the driver: enough to drive it again."""
 
+    seed: int
     sim_s: float
-    cpu_s: float
+    actions: Floats32  # (T, 2)
     controls: Floats  # (T, wheels): wheel set points after each step
 
 
-def run_episode(env: NavigateEnv, rng: np.random.Generator) -> Episode:
-    """Drive one episode from reset to end. Only the environment is timed."""
-    began = time.thread_time()
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
-    cpu_s = time.thread_time() - began
-    controls, ended = [], False
+def drive_episode(env: NavigateEnv, rng: np.random.Generator) -> Episode:
+    """Drive one episode from reset to end."""
+    seed = int(rng.integers(2**31))
+    observation, _ = env.reset(seed=seed)
+    actions, controls, ended = [], [], False
     while not ended:
-        action = steer(env, observation)
-        began = time.thread_time()
-        observation, _, terminated, truncated, _ = env.step(action)
-        cpu_s += time.thread_time() - began
+        actions.append(steer(env, observation))
+        observation, _, terminated, truncated, _ = env.step(actions[-1])
         controls.append(env.sim.data.ctrl.copy())
         ended = terminated or truncated
-    return Episode(env.sim.time_ns / NS, cpu_s, np.array(controls))
+    return Episode(seed, env.sim.time_ns / NS, np.array(actions), np.array(controls))
+
+
+def time_episode(env: NavigateEnv, episode: Episode) -> float:
+    """Core time of the environment in the same episode, its reset too, without the driver."""
+    began = time.thread_time()
+    env.reset(seed=episode.seed)
+    for action in episode.actions:
+        env.step(action)
+    return time.thread_time() - began
 
 
 def steer(env: NavigateEnv, observation: Floats32) -> Floats32:
@@ -112,14 +119,15 @@ def against_bare(env: NavigateEnv, seconds: float) -> dict[str, Floats]:
     observation, reward or cost (``full_x``). # (T,) each"""
     rng = np.random.default_rng(0)
     rows: list[tuple[float, float, float]] = []
-    run_episode(env, rng)  # caches fill
+    drive_episode(env, rng)  # caches fill
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(rows) < 3:
-        episode = run_episode(env, rng)
+        episode = drive_episode(env, rng)
+        env_s = time_episode(env, episode)
         bare_s = _bare_loop(env.sim.model, episode.controls, env.layout.control_period_s)
         full_s = _full_rate(env, episode)
         length_s = len(episode.controls) * env.layout.control_period_s
-        rows.append((episode.sim_s / episode.cpu_s, length_s / bare_s, episode.sim_s / full_s))
+        rows.append((episode.sim_s / env_s, length_s / bare_s, episode.sim_s / full_s))
     env_x, bare_x, full_x = np.array(rows).T
     return {"env_x": env_x, "bare_x": bare_x, "full_x": full_x}
 
@@ -155,12 +163,12 @@ def _full_rate(env: NavigateEnv, episode: Episode) -> float:
 def realtime(env: NavigateEnv, seconds: float) -> Floats:
     """Simulated seconds per second of one core, of whole episodes. # (T,)"""
     rng = np.random.default_rng(0)
-    run_episode(env, rng)
+    drive_episode(env, rng)
     factors: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(factors) < 3:
-        episode = run_episode(env, rng)
-        factors.append(episode.sim_s / episode.cpu_s)
+        episode = drive_episode(env, rng)
+        factors.append(episode.sim_s / time_episode(env, episode))
     return np.array(factors)
 
 
@@ -210,14 +218,14 @@ def _together(pipes: Sequence[Connection], slice_s: float) -> tuple[float, float
 def _worker(pipe: Connection, robot: Robot, worlds: tuple[World, ...], seed: int) -> None:
     """Drive episodes for as long as each message says, until the pipe is closed."""
     env, rng = make_env(robot, worlds), np.random.default_rng(seed)
-    run_episode(env, rng)
+    drive_episode(env, rng)
     pipe.send(None)
     try:
         while True:
             slice_s, sim_s = pipe.recv(), 0.0
             began, core_began = time.perf_counter(), time.process_time()
             while time.perf_counter() - began < slice_s:
-                sim_s += run_episode(env, rng).sim_s
+                sim_s += drive_episode(env, rng).sim_s
             pipe.send((sim_s, time.perf_counter() - began, time.process_time() - core_began))
     except (EOFError, BrokenPipeError):
         return

@@ -37,19 +37,21 @@ def _meet_cylinders(
     distances: Floats, lidar: Lidar, sensor: tuple[float, float], first_rad: float, cylinders_m: Floats
 ) -> bool:
     """Shorten the beams that meet cylinders; True where the sensor is inside one."""
-    dx, dy = cylinders_m[:, 0] - sensor[0], cylinders_m[:, 1] - sensor[1]
-    radius = cylinders_m[:, 2]
-    gap = np.hypot(dx, dy)
-    if np.any(gap <= radius):
+    dx, dy, radius = cylinders_m[:, 0] - sensor[0], cylinders_m[:, 1] - sensor[1], cylinders_m[:, 2]
+    gap = np.sqrt(dx * dx + dy * dy)
+    surface = gap - radius
+    if np.any(surface <= 0.0):
         return True
-    near = gap - radius < lidar.range_max_m
-    dx, dy, radius, gap = dx[near], dy[near], radius[near], gap[near]
+    if np.any(surface >= lidar.range_max_m):
+        near = np.flatnonzero(surface < lidar.range_max_m)
+        dx, dy, radius, gap = dx[near], dy[near], radius[near], gap[near]
     bearing = np.mod(np.arctan2(dy, dx) - first_rad, TURN)
     half = np.arcsin(radius / gap)
     owner, beam, off = _beams_between(lidar, bearing, half, half)
-    along = gap[owner] * np.cos(off)
-    aside = gap[owner] * np.sin(off)
-    reach = along - np.sqrt(np.maximum(radius[owner] ** 2 - aside**2, 0.0))
+    away = gap[owner]
+    aside = away * np.sin(off)
+    inside = np.maximum((radius * radius)[owner] - aside * aside, 0.0)
+    reach = np.sqrt(away * away - aside * aside) - np.sqrt(inside)  # off is never beyond a right angle
     np.minimum.at(distances, beam, reach)
     return False
 
@@ -91,15 +93,15 @@ def _beams_between(lidar: Lidar, bearing: Floats, before: Floats, after: Floats)
     # (N,) -> (P,), (P,), (P,)
     """
     step = lidar.angle_increment_rad
-    thing = np.arange(len(bearing))
-    over, under = bearing + after >= TURN, bearing < before  # such a thing also meets the first, or the last, beams
+    over, under = np.flatnonzero(bearing + after >= TURN), np.flatnonzero(bearing < before)
+    thing = np.concatenate([np.arange(len(bearing)), over, under])  # such a thing also meets the first, or last, beams
     bearing = np.concatenate([bearing, bearing[over] - TURN, bearing[under] + TURN])
-    thing, before, after = (np.concatenate([a, a[over], a[under]]) for a in (thing, before, after))
-    first = np.maximum(np.ceil((bearing - before) / step), 0.0).astype(np.int64)
-    last = np.minimum(np.floor((bearing + after) / step), lidar.beams - 1).astype(np.int64)
+    first = np.maximum(np.ceil((bearing - before[thing]) / step), 0.0).astype(np.int64)
+    last = np.minimum(np.floor((bearing + after[thing]) / step), lidar.beams - 1).astype(np.int64)
     count = np.maximum(last - first + 1, 0)
+    ends = np.cumsum(count)
     owner = np.repeat(np.arange(len(count)), count)
-    beam = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + first[owner]
+    beam = np.arange(len(owner)) + (first - ends + count)[owner]
     return thing[owner], beam, beam * step - bearing[owner]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mujoco
 import numpy as np
@@ -25,7 +26,7 @@ GROUND, BODY, OBSTACLE = 1, 2, 4  # collision bits
 JACKAL_RADIUS_M = 0.098  # the wheel that the next three were found for
 TYRE_TIME_S = 0.08  # time constant of the tyre; shorter ones make a skid-steer base hop when it turns
 TYRE_DAMPING = 1.0  # critically damped; more of it takes long to settle
-SKID_SOFTNESS = 0.06  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
+SKID_SOFTNESS = 0.035  # impratio: soft enough that slipping wheels stay on the ground (0.15 rocks the base)
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,23 @@ class RobotModel:
     mover_mocaps: tuple[int, ...]
 
 
-def floor_model(robot: Robot, world: World) -> mujoco.MjModel:
-    """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers."""
-    return _spec(robot, world).compile()
+@lru_cache(maxsize=8)
+def floor_model(robot: Robot) -> mujoco.MjModel:
+    """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers. One for
+    all of the same robot, not to be changed."""
+    return _spec(robot).compile()
 
 
 def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | None = None) -> RobotModel:
     """Compile ``robot`` standing at the start of ``world``. ``dress`` may add to the looks before."""
-    spec = _spec(robot, world)
+    spec = _spec(robot)
     _add_obstacles(spec, world)
     if dress is not None:
         dress(spec)
     model = spec.compile()
+    # Compiled at the origin, so that what MuJoCo derives from that pose is the same bits as in the floor model.
+    x, y, yaw = world.start
+    model.qpos0[:7] = x, y, 0.0, math.cos(0.5 * yaw), 0.0, 0.0, math.sin(0.5 * yaw)
 
     def dofs(side: str) -> tuple[int, ...]:
         return tuple(
@@ -77,8 +83,8 @@ def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | N
     )
 
 
-def _spec(robot: Robot, world: World) -> mujoco.MjSpec:
-    """The robot on an empty floor. What comes later changes none of its indices."""
+def _spec(robot: Robot) -> mujoco.MjSpec:
+    """The robot at the origin of an empty floor. What comes later changes none of its indices."""
     spec = mujoco.MjSpec()
     spec.option.timestep = TIME_STEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -94,7 +100,7 @@ def _spec(robot: Robot, world: World) -> mujoco.MjSpec:
         solref=tyre,
         friction=[robot.base.friction, 0, 0],
     )
-    _add_robot(spec, robot, world, tyre)
+    _add_robot(spec, robot, tyre)
     return spec
 
 
@@ -148,7 +154,7 @@ def _tyre(robot: Robot) -> tuple[tuple[float, float], float]:
     return (TYRE_TIME_S * math.sqrt(size), TYRE_DAMPING), softness
 
 
-def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[float, float]) -> None:
+def _add_robot(spec: mujoco.MjSpec, robot: Robot, tyre: tuple[float, float]) -> None:
     base, actuation = robot.base, robot.actuation
     outline = robot.footprint
     low, high = outline.min(axis=0), outline.max(axis=0)
@@ -158,10 +164,7 @@ def _add_robot(spec: mujoco.MjSpec, robot: Robot, world: World, tyre: tuple[floa
         for axle, x in _axles(robot)
     ]
     body_mass = base.mass_kg - len(wheels) * base.wheel_mass_kg
-    x, y, yaw = world.start
-    chassis = spec.worldbody.add_body(
-        name="base", pos=[x, y, 0.0], quat=[math.cos(0.5 * yaw), 0, 0, math.sin(0.5 * yaw)]
-    )
+    chassis = spec.worldbody.add_body(name="base")
     chassis.add_freejoint(name="base")
     clearance = 0.25 * base.wheel_radius_m
     half = [*(0.5 * (high - low)), 0.5 * (base.height_m - clearance)]

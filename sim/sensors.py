@@ -77,9 +77,9 @@ class WheelOdometry:
         self._pose = (0.0, 0.0, 0.0)
         odometry = robot.odometry
         errors = (odometry.radius_error_left, odometry.radius_error_right) if noise else (0.0, 0.0)
-        self._metres_per_tick = np.array(
-            [2.0 * math.pi * nominal.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors]
-        )
+        self._metres_per_tick = [
+            2.0 * math.pi * nominal.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors
+        ]
 
     def elapsed_s(self, time_ns: int) -> float:
         """Time since the last message: the simulator's steps do not divide every period."""
@@ -88,21 +88,25 @@ class WheelOdometry:
     def measure(self, time_ns: int, angles_rad: Sequence[float], gyro_turn_rad: float) -> Odom:
         """The message at ``time_ns`` from wheel angles, left ones first, and the gyro's turn since the last one."""
         ticks, elapsed_s = self._count(angles_rad), self.elapsed_s(time_ns)
-        left_m, right_m = (ticks - self._ticks).reshape(2, -1).mean(axis=1) * self._metres_per_tick
+        half = len(ticks) // 2
+        turned = [now - before for now, before in zip(ticks, self._ticks, strict=True)]
+        left_m = sum(turned[:half]) / half * self._metres_per_tick[0]
+        right_m = sum(turned[half:]) / half * self._metres_per_tick[1]
         self._ticks, self._last_ns = ticks, time_ns
-        forward_m = float(0.5 * (left_m + right_m))
+        forward_m = 0.5 * (left_m + right_m)
         turn_rad = gyro_turn_rad
         if self._robot.odometry.heading == "wheels":
-            turn_rad = float(right_m - left_m) / self._nominal.effective_track_m
+            turn_rad = (right_m - left_m) / self._nominal.effective_track_m
         slip = self._robot.odometry.slip_noise
         if self._noise and slip > 0.0:
             forward_m += float(self._rng.normal(0.0, slip)) * math.sqrt(abs(forward_m))
         self._pose = move_along_arc(*self._pose, forward_m, turn_rad)
         return Odom.from_yaw(time_ns, *self._pose, forward_m / elapsed_s, turn_rad / elapsed_s)
 
-    def _count(self, angles_rad: Sequence[float]) -> Floats:
-        """Encoder counts. # (W,)"""
-        return np.floor(np.asarray(angles_rad) * (self._robot.odometry.ticks_per_turn / (2.0 * math.pi)))
+    def _count(self, angles_rad: Sequence[float]) -> list[int]:
+        """Encoder counts, one a wheel."""
+        per_rad = self._robot.odometry.ticks_per_turn / (2.0 * math.pi)
+        return [math.floor(angle * per_rad) for angle in angles_rad]
 
 
 def _elapsed_s(time_ns: int, last_ns: int, rate_hz: float) -> float:

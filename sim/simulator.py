@@ -7,6 +7,7 @@ with the stamps that the real sensors would give. Same robot, world and seed: th
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import mujoco
@@ -57,7 +58,7 @@ class _Watchdog:
     last_ns: int = -(10**18)
     command: tuple[float, float] = (0.0, 0.0)
     newest_ns: int = 0  # a link that takes longer for one command does not let the next one overtake
-    pending: list[tuple[int, float, float]] = field(default_factory=list)
+    pending: deque[tuple[int, float, float]] = field(default_factory=deque)  # none is due before the one ahead of it
 
 
 class Simulator:
@@ -76,7 +77,7 @@ class Simulator:
         self._parts = build(robot, world)
         # Where nothing can be touched, the robot is stepped on an empty floor: the same numbers in half the time.
         self._model, self._data = self._in_world = self._parts.model, mujoco.MjData(self._parts.model)
-        floor = floor_model(robot, world)
+        floor = floor_model(robot)
         self._on_floor = floor, mujoco.MjData(floor)
         self._state = np.zeros(mujoco.mj_stateSize(self._model, STATE))
         self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
@@ -262,7 +263,7 @@ class Simulator:
     def _next_change_ns(self) -> int:
         """When the wheels' set point next changes: a pending command, or every step of a timeout's ramp."""
         base = self._base
-        soonest = min(base.pending)[0] if base.pending else self.time_ns + NS
+        soonest = base.pending[0][0] if base.pending else self.time_ns + NS
         if any(base.command):
             silent_from = base.last_ns + self._timeout_ns
             soonest = min(soonest, silent_from if silent_from > self.time_ns else self.time_ns + STEP_NS)
@@ -270,14 +271,13 @@ class Simulator:
 
     def _drive(self) -> None:
         base, actuation = self._base, self.robot.actuation
-        due = bool(base.pending) and min(base.pending)[0] <= self.time_ns
+        due = bool(base.pending) and base.pending[0][0] <= self.time_ns
         silent = self.time_ns - base.last_ns >= self._timeout_ns and any(base.command)
         if not (due or silent):
             return
-        if due:
-            for at, speed, yaw_rate in [p for p in base.pending if p[0] <= self.time_ns]:
-                base.command, base.last_ns = (speed, yaw_rate), at
-                base.pending.remove((at, speed, yaw_rate))
+        while base.pending and base.pending[0][0] <= self.time_ns:
+            base.last_ns, *command = base.pending.popleft()
+            base.command = (command[0], command[1])
         if self.time_ns - base.last_ns >= self._timeout_ns and any(base.command):
             speed, yaw_rate = base.command
             slower = max(0.0, abs(speed) - actuation.timeout_brake_mps2 * TIME_STEP_S)

@@ -55,8 +55,7 @@ def inflated_grid(
     shape = tuple(int(n) for n in np.ceil((high - low) / cell_m) + 1)
     xs, ys = (low[axis] + cell_m * np.arange(shape[axis]) for axis in (0, 1))
     blocked = np.zeros(shape, bool)
-    for x, y, radius in cylinders_m:
-        _block_disc(blocked, xs, ys, (x, y), radius + inflation_m)
+    _block_discs(blocked, xs, ys, cylinders_m, inflation_m)
     for x, y, length, thickness, yaw in walls_m:
         _block_wall(blocked, xs, ys, (x, y, length, thickness, yaw), inflation_m)
     return Grid(xs, ys, blocked, cell_m)
@@ -83,6 +82,24 @@ def _grown(cells: Mask) -> Mask:
     return grown
 
 
+def _block_discs(blocked: Mask, xs: Floats, ys: Floats, cylinders_m: Floats, inflation_m: float) -> None:
+    """``_block_disc`` for all cylinders, in one go for those of one radius."""
+    cell_m = float(xs[1] - xs[0])
+    for radius in np.unique(cylinders_m[:, 2]):
+        centres, reach = cylinders_m[cylinders_m[:, 2] == radius, :2], float(radius) + inflation_m
+        around = np.arange(math.ceil(2.0 * reach / cell_m) + 2)
+        i, j = (
+            np.ceil((centres[:, axis, None] - reach - cells[0]) / cell_m).astype(np.int64) - 1 + around
+            for axis, cells in enumerate((xs, ys))
+        )  # (N, K) each
+        away = [
+            np.where((k >= 0) & (k < len(cells)), cells[np.clip(k, 0, len(cells) - 1)] - centres[:, axis, None], np.inf)
+            for axis, (k, cells) in enumerate(((i, xs), (j, ys)))
+        ]
+        disc, row, column = np.nonzero(away[0][:, :, None] ** 2 + away[1][:, None, :] ** 2 < reach**2)
+        blocked[i[disc, row], j[disc, column]] = True
+
+
 def _block_disc(blocked: Mask, xs: Floats, ys: Floats, centre: Point, reach: float) -> None:
     x, y = centre
     i0, i1 = np.searchsorted(xs, (x - reach, x + reach))
@@ -105,35 +122,47 @@ def _block_wall(blocked: Mask, xs: Floats, ys: Floats, wall: tuple[float, ...], 
 
 
 def shortest_route(grid: Grid, start_m: Point, goal_m: Point) -> Route | None:
-    """The shortest 8-connected path between two points, or None. Dijkstra's algorithm."""
+    """The shortest 8-connected path between two points, or None. A* with the octile distance (Hart et al. 1968)."""
     begin, end = grid.cell(start_m), grid.cell(goal_m)
     if grid.blocked[begin] or grid.blocked[end]:
         return None
-    rows, columns = grid.blocked.shape
-    best, came_from = {begin: 0.0}, {begin: begin}
-    queue = [(0.0, begin)]
+    blocked = np.pad(grid.blocked, 1, constant_values=True)  # no step leaves the map
+    width = blocked.shape[1]
+    first, last = ((i + 1) * width + j + 1 for i, j in (begin, end))
+    to_go = _octile(blocked.shape, (end[0] + 1, end[1] + 1)).ravel().tolist()
+    closed = blocked.ravel().tolist()
+    moves = [(di * width + dj, math.hypot(di, dj)) for di in (-1, 0, 1) for dj in (-1, 0, 1) if di or dj]
+    best, came_from = {first: 0.0}, {first: first}
+    queue = [(to_go[first], first)]
     while queue:
-        length, here = heapq.heappop(queue)
-        if here == end:
-            return Route(_points(grid, came_from, end), length * grid.cell_m)
-        if length > best[here]:
+        here = heapq.heappop(queue)[1]
+        if here == last:
+            return Route(_points(grid, came_from, last, width), best[last] * grid.cell_m)
+        if closed[here]:
             continue
-        for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-            there = (here[0] + dx, here[1] + dy)
-            if not (0 <= there[0] < rows and 0 <= there[1] < columns) or grid.blocked[there]:
-                continue
-            total = length + math.hypot(dx, dy)
-            if total < best.get(there, math.inf):
-                best[there], came_from[there] = total, here
-                heapq.heappush(queue, (total, there))
+        closed[here] = True
+        length = best[here]
+        for move, more in moves:
+            there = here + move
+            if not closed[there] and length + more < best.get(there, math.inf):
+                best[there], came_from[there] = length + more, here
+                heapq.heappush(queue, (length + more + to_go[there], there))
     return None
 
 
-def _points(grid: Grid, came_from: dict[tuple[int, int], tuple[int, int]], end: tuple[int, int]) -> Floats:
+def _octile(shape: tuple[int, ...], goal: tuple[int, int]) -> Floats:
+    """Length in cells of the shortest 8-connected way to ``goal`` on a free map, less what rounding may add."""
+    dx, dy = np.abs(np.arange(shape[0]) - goal[0])[:, None], np.abs(np.arange(shape[1]) - goal[1])[None, :]
+    return (np.maximum(dx, dy) + (math.sqrt(2.0) - 1.0) * np.minimum(dx, dy)) * (1.0 - 1e-9)
+
+
+def _points(grid: Grid, came_from: dict[int, int], end: int, width: int) -> Floats:
+    """The cells from the first to ``end``, numbered row by row on the map with a border of one. # (P, 2)"""
     cells = [end]
     while came_from[cells[-1]] != cells[-1]:
         cells.append(came_from[cells[-1]])
-    return np.array([(grid.xs_m[i], grid.ys_m[j]) for i, j in reversed(cells)])
+    rows, columns = np.divmod(np.array(cells[::-1]), width)
+    return np.stack([grid.xs_m[rows - 1], grid.ys_m[columns - 1]], axis=1)
 
 
 def arrival_s(

@@ -15,7 +15,7 @@ import numpy as np
 from dsac_robot.core.geometry import half_planes, nearest_distance, outward_distance
 from dsac_robot.core.lidar import free_of, returns_of
 from dsac_robot.core.params import param
-from dsac_robot.core.robot import Robot
+from dsac_robot.core.robot import Lidar, Robot
 from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
 
 VERSION = 1
@@ -63,11 +63,16 @@ def clearance_m(scan: Scan, robot: Robot) -> float:
     return max(0.0, nearest_distance(points, outline, planes))
 
 
+@lru_cache(maxsize=8)
+def _nearest_m(scan: Scan, lidar: Lidar) -> float:
+    """The shortest valid range; +inf where there is none."""
+    free, valid = free_of(scan, lidar)
+    return float(np.min(free, where=valid, initial=np.inf))
+
+
 def _closeness(scan: Scan, robot: Robot, within_m: float) -> float:
     """1 at no clearance, 0 at ``within_m`` and above. Only where a return is near is the outline looked at."""
-    free, valid = free_of(scan, robot.lidar)
-    nearest = float(np.min(free, where=valid, initial=np.inf))
-    if within_m <= 0.0 or nearest > within_m + _outline(robot)[2]:
+    if within_m <= 0.0 or _nearest_m(scan, robot.lidar) > within_m + _outline(robot)[2]:
         return 0.0
     return max(0.0, 1.0 - clearance_m(scan, robot) / within_m)
 

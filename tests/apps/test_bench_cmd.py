@@ -9,7 +9,7 @@ import pytest
 from dsac_robot.apps.bench_sim import shipped_robots
 from dsac_robot.apps.cli import main
 from dsac_robot.core.robot import load_robot
-from sim.benchmark import against_bare, make_env, run_episode, worlds_of
+from sim.benchmark import against_bare, drive_episode, make_env, worlds_of
 
 
 def test_every_promised_figure_is_measured_and_held_against_its_target(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_every_promised_figure_is_measured_and_held_against_its_target(tmp_path:
 
 def test_the_driver_of_the_benchmark_drives() -> None:
     env = make_env(load_robot("jackal"), worlds_of(None)[:1])
-    episode = run_episode(env, np.random.default_rng(0))
+    episode = drive_episode(env, np.random.default_rng(0))
     assert episode.sim_s > 2.0
     x, y, _ = env.sim.pose
     start = env.world.start
