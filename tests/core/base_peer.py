@@ -45,6 +45,7 @@ class Peer:
     params: dict[Param, float] = field(default_factory=lambda: {**PARAMS, Param.BRAKE_RADPS2: 1.0})
     state: State = State.IDLE
     faults: Fault = field(default_factory=lambda: Fault(0))
+    ticks: tuple[int, int] = (0, 0)
     session: int = 0
     nonce: int = 0
     deaf_to: tuple[type[Message], ...] = ()
@@ -61,7 +62,7 @@ class Peer:
         return encode_frame(message, self.seq)
 
     def telemetry(self) -> bytes:
-        odom = Odom(self.now_us, 0, 0, 0, 0, 0, 0, self.faults, self.state, 0, 65535)
+        odom = Odom(self.now_us, *self.ticks, 0, 0, 0, 0, self.faults, self.state, 0, 65535)
         crc = params_crc(self.params)
         status = Status(self.now_us, self.state, 0, self.faults, Fault(0), self.session, 25_000, 0, crc, 0, 0, 0)
         return self.frame(odom) + self.frame(status)

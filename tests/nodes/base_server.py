@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dsac_robot.core.firmware_params import firmware_params, limits_crc
 from dsac_robot.core.protocol_enums import EventCode, State
-from dsac_robot.core.protocol_messages import Event, Imu, Odom
+from dsac_robot.core.protocol_messages import Event, Imu
 from dsac_robot.core.robot import Robot
 from tests.core.base_peer import HELLO, Peer
 
@@ -25,7 +25,7 @@ class BaseServer:
         self.peer = Peer(replace(HELLO, limits_crc=limits_crc(robot), build_id=b"buildid1"), firmware_params(robot))
         self.turns = [0.0, 0.0]  # of the wheels, rad
         self.connections = 0
-        self.timeout_us = 5_000_000  # of commands; long, for a machine under load
+        self.timeout_us = 60_000_000  # of commands; long, for a machine under load
         self._closing = False
         self._connection: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -90,7 +90,6 @@ class BaseServer:
 
     def _telemetry(self) -> bytes:
         peer, per_turn = self.peer, self.robot.odometry.ticks_per_turn / (2 * math.pi)
-        left, right = (round(turn * per_turn) for turn in self.turns)
-        odom = Odom(peer.now_us, left, right, 0, 0, 0, 0, peer.faults, peer.state, 0, 0)
+        peer.ticks = (round(self.turns[0] * per_turn), round(self.turns[1] * per_turn))
         imu = Imu(peer.now_us, 0, 0, 0, 0, 0, 9_806_650, 2500)
-        return peer.telemetry() + peer.frame(odom) + peer.frame(imu)
+        return peer.telemetry() + peer.frame(imu)

@@ -35,7 +35,7 @@ class Bench:
     """The node, the served peer, and somebody who listens and commands."""
 
     def __init__(self, context: Context, server: BaseServer, **parameters) -> None:
-        given = {"port": server.url, "connect_timeout_s": 2.0, **parameters}
+        given = {"port": server.url, "connect_timeout_s": 20.0, **parameters}
         self.server, self.composition = server, compose([BaseNode], parameters={"base": given}, context=context)
         self.base: BaseNode = self.composition.nodes["base"]
         self.listener = Node("listener", context=context)
@@ -167,7 +167,7 @@ def test_silence_of_the_guard_is_silence_on_the_wire_and_only_arm_goes_on(make, 
     bench.drive(0.5, 0.0, 0.05)
     server.timeout_us = 200_000
     bench.until(lambda: bench.base.link.phase == Phase.READY, "the base stops by itself")
-    server.timeout_us = 5_000_000
+    server.timeout_us = 60_000_000
     assert "no fresh command" in bench.base.link.stopped_because
     bench.until_reason(Reason.BASE_NOT_ARMED)
     count = len(server.peer.commands)
