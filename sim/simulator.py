@@ -217,6 +217,16 @@ class Simulator:
             base.newest_ns = max(command.stamp_ns + ns(delay_s), self.time_ns, base.newest_ns)
             base.pending.append((base.newest_ns, command.speed_mps, command.yaw_rate_radps))
 
+    def drive_wheels(self, left_radps: float, right_radps: float) -> None:
+        """Set the wheels' set points directly, from now on: for a controller that is not the base's own (sim/motors.py).
+        ``send`` and its timeout are not used then."""
+        half = self._model.nu // 2
+        self._data.ctrl[:half], self._data.ctrl[half:] = left_radps, right_radps
+
+    def wheel_angles(self) -> list[float]:
+        """Angle by which each wheel has turned, left ones first."""
+        return self._wheel_angles()
+
     def advance(self, to_ns: int) -> list[Sample]:
         """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
 
