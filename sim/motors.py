@@ -1,7 +1,7 @@
 """The robot with bare motors, for a controller that is not simulated: the firmware. Duty in, encoder counts out.
 
-A brushed motor on a battery gives ``stall_torque * (duty - speed / no_load_speed)`` at the wheel: the same straight line
-as the servo of sim/robot_model.py, whose set point becomes ``duty * no_load_speed`` and whose droop the no-load speed.
+A brushed motor on a battery gives ``stall_torque * (duty - speed / no_load_speed)`` at the wheel: the same straight
+line as the servo of sim/robot_model.py, whose set point becomes ``duty * no_load_speed``, its droop the no-load speed.
 """
 
 from __future__ import annotations

@@ -218,8 +218,10 @@ class Simulator:
             base.pending.append((base.newest_ns, command.speed_mps, command.yaw_rate_radps))
 
     def drive_wheels(self, left_radps: float, right_radps: float) -> None:
-        """Set the wheels' set points directly, from now on: for a controller that is not the base's own (sim/motors.py).
-        ``send`` and its timeout are not used then."""
+        """Set the wheels' set points directly, from now on: for a controller that is not the base's own.
+
+        ``send`` and its timeout are not used then. See sim/motors.py.
+        """
         half = self._model.nu // 2
         self._data.ctrl[:half], self._data.ctrl[half:] = left_radps, right_radps
 

@@ -30,7 +30,7 @@ class OdometryParams:
         0.02, unit="m/sqrt(m)", low=0.0, high=1.0, help="error of the distance after 1 m: wheel radius, slip"
     )
     turn_std_per_root_rad: float = param(
-        0.03, unit="rad/sqrt(rad)", low=0.0, high=1.0, help="error of the heading after a turn of 1 rad: slip, scale"
+        0.01, unit="rad/sqrt(rad)", low=0.0, high=1.0, help="error of the heading after a turn of 1 rad: slip, scale"
     )
     heading_std_per_root_s: float = param(
         0.001, unit="rad/sqrt(s)", low=0.0, high=1.0, help="error of the gyro's heading after 1 s: noise, bias"

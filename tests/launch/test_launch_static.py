@@ -105,7 +105,7 @@ def parameters_of(executable: str) -> dict[str, ParamInfo]:
     return {info.name: info for cls in classes for info in infos(cls)}
 
 
-EXECUTABLES = ["policy", "ood_monitor", "safety_guard", "recorder", "sim_bridge"]
+EXECUTABLES = ["policy", "ood_monitor", "safety_guard", "recorder", "sim_bridge", "base"]
 
 
 def test_the_stack_starts_every_node_of_the_package() -> None:
