@@ -5,13 +5,11 @@ from pathlib import Path
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 
 STACK = Path(__file__).with_name("stack.launch.py")
 
 
 def generate_launch_description():
-    arguments = {"base": LaunchConfiguration("base"), "base_port": LaunchConfiguration("base_port")}
     source = PythonLaunchDescriptionSource(str(STACK))
     return LaunchDescription(
         [
@@ -24,6 +22,6 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "base_port", default_value="/dev/ttyACM0", description="base:=firmware: device, or socket://HOST:PORT"
             ),
-            IncludeLaunchDescription(source, launch_arguments=arguments.items()),
+            IncludeLaunchDescription(source),
         ]
     )

@@ -33,7 +33,8 @@ PUBLISHES = {
     "policy": {"/policy/cmd_vel", "/diagnostics"},
 }
 SUBSCRIBES = {
-    "safety_guard": {"/scan", "/odom", "/contact", "/policy/cmd_vel", "/teleop/cmd_vel", "/ood/state", "/base/state", "/clock"},
+    "safety_guard": {"/scan", "/odom", "/contact", "/policy/cmd_vel", "/teleop/cmd_vel", "/ood/state", "/base/state"}
+    | {"/clock"},
     "ood_monitor": {"/scan", "/odom", "/imu", "/goal_pose", "/plan", "/cmd_vel", "/policy/cmd_vel", "/clock"},
     "policy": {"/scan", "/odom", "/imu", "/goal_pose", "/plan", "/cmd_vel", "/clock"},
 }
