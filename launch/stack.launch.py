@@ -1,8 +1,8 @@
-"""The managed nodes of the stack, brought up in order and ended in reverse; robot, sim and replay.launch.py include it.
+"""The managed nodes of the stack, brought up in order and ended in reverse, for robot, sim and replay.launch.py.
 
-Up: recorder, base, guard, monitor, policy, each configured and activated before the next. Down, on Ctrl-C or when any of them
-ends or refuses a transition: policy, monitor, guard, what stands in for the robot, recorder, each ended before the next
-is told, so that the guard outlives what it guards and the recorder sees it all.
+Up: recorder, base, guard, monitor, policy, each configured and activated before the next. Down, on Ctrl-C or when any
+of them ends or refuses a transition: policy, monitor, guard, what stands in for the robot, recorder, each ended before
+the next is told, so that the guard outlives what it guards and the recorder sees it all.
 
 Nodes run in sessions of their own (setsid): the terminal's Ctrl-C reaches launch alone, which ends them in order. They
 end by themselves when launch is gone (exit_with_parent), since launch leaves orphans behind on SIGTERM.

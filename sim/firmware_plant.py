@@ -1,10 +1,10 @@
 """The plant port: how the firmware under QEMU gets its encoders, IMU, battery and e-stop, and gives its drive.
 
-A second byte stream beside the link, with the link's framing (COBS, CRC, delimiter; docs/protocol.md) and two messages
-of the types that are for test builds only. In lockstep: the simulator sends PLANT_STATE, the firmware takes its clock
-from it (its own timer's value at the first one, plus the plant's time since then), runs all control periods that are due
-up to then, and answers with one PLANT_DRIVE. Between two states its clock stands still; the link is served all the time.
-So simulated time, the firmware's time and ROS time are one, however slow the machine is.
+A second byte stream beside the link, with the link's framing (COBS, CRC, delimiter; docs/protocol.md) and two
+messages of the types that are for test builds only. In lockstep: the simulator sends PLANT_STATE, the firmware takes
+its clock from it (its own timer's value at the first one, plus the plant's time since then), runs all control periods
+that are due up to then, and answers with one PLANT_DRIVE. Between two states its clock stands still; the link is served
+all the time. So simulated time, the firmware's time and ROS time are one, however slow the machine is.
 """
 
 from __future__ import annotations

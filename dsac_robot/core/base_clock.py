@@ -9,6 +9,7 @@ from dsac_robot.core.protocol_enums import TIME_SYNC_SAMPLES
 
 US = 1000  # nanoseconds
 DRIFT = 1e-4  # of two quartz clocks against each other, at worst: 100 ppm
+SIMULATED_DRIFT = 0.9  # of simulated time, which is slow or stands still where the machine is slow, against the host's
 ROUND_TRIP_US_MAX = 200_000  # slower answers say nothing of use
 WINDOW = TIME_SYNC_SAMPLES
 
@@ -26,11 +27,12 @@ class ClockSync:
     """Offset of the base's clock to the host's steady clock, both in microseconds.
 
     The true offset is within half a round trip of each measurement (the way there may take all of it, or the way back).
-    Of the last ones that with the smallest bound counts, where a bound grows by 100 ppm of its age. (Cristian,
+    Of the last ones that with the smallest bound counts, where a bound grows by ``drift`` times its age. (Cristian,
     "Probabilistic clock synchronization", 1989, with NTP's four stamps.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drift: float = DRIFT) -> None:
+        self._drift = drift
         self._kept: deque[_RoundTrip] = deque(maxlen=WINDOW)
         self.round_trip_us = 0  # of the last one
 
@@ -53,14 +55,14 @@ class ClockSync:
         return len(self._kept) == WINDOW
 
     def _best(self, host_us: int) -> _RoundTrip:
-        return min(self._kept, key=lambda kept: kept.error_us + DRIFT * abs(host_us - kept.at_us))
+        return min(self._kept, key=lambda kept: kept.error_us + self._drift * abs(host_us - kept.at_us))
 
     def error_us(self, host_us: int) -> float:
         """How wrong the offset can be at that host time; infinite before the first round trip."""
         if not self._kept:
             return float("inf")
         best = self._best(host_us)
-        return best.error_us + DRIFT * abs(host_us - best.at_us)
+        return best.error_us + self._drift * abs(host_us - best.at_us)
 
     def to_base_us(self, host_us: int) -> int:
         """The base's time at a host time. Raises LookupError before the first round trip."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dsac_robot.core.base_clock import ClockSync, microseconds
+from dsac_robot.core.base_clock import DRIFT, SIMULATED_DRIFT, ClockSync, microseconds
 from dsac_robot.core.protocol import DELIMITER, FrameDecoder, LinkCounters, check_hello, encode_frame, params_crc
 from dsac_robot.core.protocol_enums import (
     COMMAND_AGE_S_MAX,
@@ -56,7 +56,7 @@ from dsac_robot.core.values import ns
 
 HELLO_RETRY_NS = ns(HELLO_RETRY_S)
 HOLD_NS = ns(1.0 / COMMAND_HZ_MIN)
-KEEP_ALIVE_NS = ns(0.4 * LINK_TIMEOUT_S)  # the base ends a session after LINK_TIMEOUT_S without a frame
+KEEP_ALIVE_NS = ns(min(0.4 * LINK_TIMEOUT_S, TIME_SYNC_PERIOD_S))  # without a frame the base ends the session
 SILENCE_NS = ns(LINK_TIMEOUT_S)
 REPEAT_NS = ns(0.05)  # a request without an answer
 GIVE_UP_NS = ns(1.0)
@@ -113,11 +113,15 @@ class _Request:
 class BaseLink:
     """One host end. ``nonce`` draws a number from 1 to 2^32 - 1 for each session. Times are the host's steady clock's.
 
+    ``simulated``: the base's clock is simulated time, which does not keep pace with the host's.
+
     Call ``opened`` and ``closed`` with the port, ``feed`` with all bytes that come, ``poll`` at least every 5 ms, and
     send what ``poll``, ``command`` and ``estop`` return.
     """
 
-    def __init__(self, expected: Expected, nonce: Callable[[], int]) -> None:
+    def __init__(self, expected: Expected, nonce: Callable[[], int], simulated: bool = False) -> None:
+        self._drift = SIMULATED_DRIFT if simulated else DRIFT
+        self._sync_period_ns = SYNC_RETRY_NS if simulated else KEEP_ALIVE_NS
         self._expected, self._draw = expected, nonce
         self._expected_crc = params_crc(expected.params)
         self._decoder = FrameDecoder()
@@ -132,7 +136,7 @@ class BaseLink:
         self.hello: Hello | None = None
         self.status: Status | None = None
         self.base_counters: LinkStats | None = None
-        self.clock = ClockSync()
+        self.clock = ClockSync(self._drift)
         self.sessions = 0
         self.commands_sent = 0
         self.commands_dropped: Counter[str] = Counter()
@@ -279,7 +283,7 @@ class BaseLink:
         self.hello = None
         self.state = None
         self.status = None
-        self.clock = ClockSync()
+        self.clock = ClockSync(self._drift)
         self._nonce = 0
         self._pending: _Request | None = None
         self._to_set: list[tuple[Param, float]] = []
@@ -366,7 +370,7 @@ class BaseLink:
         """TIME_SYNC: one after the other at first, then as often as keeps the session alive and the clock fresh."""
         if now_ns < self._sync_due_ns:
             return b""
-        pause_ns = SYNC_RETRY_NS if not self.clock.ready else min(KEEP_ALIVE_NS, ns(TIME_SYNC_PERIOD_S))
+        pause_ns = self._sync_period_ns if self.clock.ready else SYNC_RETRY_NS
         self._sync_due_ns = now_ns + pause_ns
         return self._frame(TimeSync(microseconds(now_ns)))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ from dsac_robot.nodes.topics import BASE_STATE, BATTERY_STATE, IMU, ODOM, cmd_ve
 
 STATE_PERIOD_S = 0.1
 DISARM_S = 2.0
+OFFSETS_KEPT = 200  # messages, about a second
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class BaseNode(StackNode):
         self._wheel_radps_max = wanted[Param.SPEED_RADPS_MAX]
         self._odometry = DeadReckoning(self._robot, self.values(OdometryParams))
         expected = Expected(wanted, limits_crc(self._robot), self._build_id(), FIRMWARE_VERSION)
-        link = BaseLink(expected, lambda: secrets.randbelow(2**32 - 1) + 1)
+        self._simulated = bool(self.get_clock().ros_time_is_active)
+        self._offsets_ns: deque[int] = deque(maxlen=OFFSETS_KEPT)
+        link = BaseLink(expected, lambda: secrets.randbelow(2**32 - 1) + 1, self._simulated)
         self._driver = BaseDriver(self._params.port, self._params.baud, link, self._on_messages, self._on_phase)
         self._stamp_ns = 0
         self._latency_s = float("nan")
@@ -153,7 +157,13 @@ class BaseNode(StackNode):
         self._send_transform(odometry)
 
     def _ros_ns(self, t_us: int, came_ns: int) -> int | None:
-        """ROS time of a stamp of the base; None while its clock is not known. Not after now."""
+        """ROS time of a stamp of the base; None while its clock is not known. Not after now.
+
+        Simulated, both clocks count the same time: their difference is the least that is seen, when nothing was late.
+        """
+        if self._simulated:
+            self._offsets_ns.append(self.now_ns() - 1000 * t_us)
+            return 1000 * t_us + min(self._offsets_ns)
         try:
             age_ns = came_ns - 1000 * self.link.clock.to_host_us(t_us, microseconds(came_ns))
         except LookupError:
