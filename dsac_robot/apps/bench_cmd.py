@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-BENCHMARKS = ("bench_sim", "bench_sb3", "bench_learner")
+BENCHMARKS = ("bench_sim", "bench_sb3", "bench_learner", "bench_link")
 
 
 def register(subparsers: Any) -> None:

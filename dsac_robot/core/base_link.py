@@ -125,7 +125,7 @@ class BaseLink:
         self._expected, self._draw = expected, nonce
         self._expected_crc = params_crc(expected.params)
         self._decoder = FrameDecoder()
-        self._seq = 0
+        self.frames_sent = 0  # whose low byte is the sequence
         self._lost_counters: Counter[str] = Counter()  # of decoders before this one
         self.phase = Phase.CLOSED
         self.refusal = ""  # why it is REFUSED
@@ -194,7 +194,7 @@ class BaseLink:
         """The frames that drop the base's enable line and latch it; valid in any session."""
         if self.phase in (Phase.ARMING, Phase.ARMED):
             self._unarm("emergency stop by the host")
-        return b"".join(self._frame(self._state_req(StateRequest.ESTOP)) for _ in range(3))
+        return b"".join(self.frame(self._state_req(StateRequest.ESTOP)) for _ in range(3))
 
     @property
     def why_not_armable(self) -> str:
@@ -245,7 +245,7 @@ class BaseLink:
         out = []
         if self.phase == Phase.GREETING and now_ns >= self._hello_due_ns:
             self._hello_due_ns = now_ns + HELLO_RETRY_NS
-            out.append(self._frame(HelloReq(PROTOCOL_VERSION, self._nonce)))
+            out.append(self.frame(HelloReq(PROTOCOL_VERSION, self._nonce)))
         if self.hello is not None:
             out += [self._repeat(now_ns), self._sync(now_ns)]
         if self.phase == Phase.ARMED and not self._commanded and now_ns >= self._hold_due_ns:
@@ -312,9 +312,10 @@ class BaseLink:
     def _refuse(self, why: str) -> None:
         self.refusal, self.phase, self._pending = why, Phase.REFUSED, None
 
-    def _frame(self, message: Message) -> bytes:
-        self._seq = (self._seq + 1) & 0xFF
-        return encode_frame(message, self._seq)
+    def frame(self, message: Message) -> bytes:
+        """The next frame of this end (tools send messages of their own with it)."""
+        self.frames_sent += 1
+        return encode_frame(message, self.frames_sent)
 
     def _state_req(self, request: StateRequest) -> StateReq:
         return StateReq(request, MAGIC[request], self.hello.session if self.hello else 0)
@@ -331,7 +332,7 @@ class BaseLink:
         self._last_stamp_us = stamp_us
         self.commands_sent += 1
         left, right = (max(-SPEED_MRADPS_MAX, min(SPEED_MRADPS_MAX, round(1e3 * v))) for v in (left_radps, right_radps))
-        return self._frame(CmdWheels(left, right, self.hello.session, stamp_us))
+        return self.frame(CmdWheels(left, right, self.hello.session, stamp_us))
 
     def _request(self, message: Message, now_ns: int) -> None:
         self._pending = _Request(message, now_ns + GIVE_UP_NS, now_ns, set())
@@ -351,8 +352,8 @@ class BaseLink:
             self._failed("no answer and no effect within 1 s")
             return b""
         pending.due_ns = now_ns + REPEAT_NS
-        frame = self._frame(pending.message)
-        pending.sequences.add(self._seq)
+        frame = self.frame(pending.message)
+        pending.sequences.add(self.frames_sent & 0xFF)
         return frame
 
     def _failed(self, why: str) -> None:
@@ -372,7 +373,7 @@ class BaseLink:
             return b""
         pause_ns = self._sync_period_ns if self.clock.ready else SYNC_RETRY_NS
         self._sync_due_ns = now_ns + pause_ns
-        return self._frame(TimeSync(microseconds(now_ns)))
+        return self.frame(TimeSync(microseconds(now_ns)))
 
     # -- messages ----------------------------------------------------------------------------------------------------
 

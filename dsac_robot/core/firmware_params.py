@@ -32,7 +32,7 @@ def firmware_params(robot: Robot) -> dict[Param, float]:
     """The firmware's parameters for this robot."""
     base, actuation, limits = robot.base, robot.actuation, robot.limits
     turning = 0.5 * robot.effective_track_m * limits.yaw_accel_radps2_max
-    per_side = {"KP": 0.1, "KI": 1.0, "KV": 1.0 / no_load_radps(robot), "KS": 0.0}
+    per_side = {"KP": 0.5, "KI": 0.2, "KV": 1.0 / no_load_radps(robot), "KS": 0.0}
     made = {
         Param.TICKS_PER_REV: float(robot.odometry.ticks_per_turn),
         Param.SPEED_RADPS_MAX: wheel_radps_max(robot),

@@ -175,7 +175,7 @@ def test_arming_that_the_base_refuses_fails_with_its_reason() -> None:
     wire.link.arm(wire.now_ns)
     wire.peer.deaf_to = (StateReq,)
     wire.link.poll(wire.now_ns)
-    nack = Nack(StateReq.TYPE, wire.link._seq, NackReason.BAD_VERSION)
+    nack = Nack(StateReq.TYPE, wire.link.frames_sent & 0xFF, NackReason.BAD_VERSION)
     wire.link.feed(wire.now_ns, wire.peer.frame(nack))
     assert wire.link.phase == Phase.READY
     assert "BAD_VERSION" in wire.link.stopped_because
