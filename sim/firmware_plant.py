@@ -88,7 +88,19 @@ class FirmwarePlant:
 
 def _inputs(state: PlantState) -> PlantInputs:
     micro = (state.gyro_z_radps, state.accel_x_mps2, state.accel_y_mps2, state.accel_z_mps2)
-    gyro_z, *accel = (round(1e6 * value) for value in micro)
+    gyro_z, accel_x, accel_y, accel_z = (round(1e6 * value) for value in micro)
     battery_mv, pressed = round(1e3 * state.battery_v), int(state.estop_pressed)
     time_us = state.time_ns // 1000
-    return PlantInputs(time_us, state.left_ticks, state.right_ticks, 0, 0, gyro_z, *accel, battery_mv, pressed)
+    return PlantInputs(
+        time_us,
+        state.left_ticks,
+        state.right_ticks,
+        0,
+        0,
+        gyro_z,
+        accel_x,
+        accel_y,
+        accel_z,
+        battery_mv,
+        pressed,
+    )

@@ -138,9 +138,10 @@ def _composed(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
 def _with_firmware(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
     """The firmware under QEMU, and one process a node."""
     from dsac_robot.apps.firmware_qemu import FirmwareError, FirmwareInQemu, firmware_image
+    from dsac_robot.core.robot import load_robot
 
     try:
-        with FirmwareInQemu(firmware_image(args.robot)) as firmware:
+        with FirmwareInQemu(firmware_image(load_robot(args.robot).name)) as firmware:
             ports = {"base": {"port": firmware.link_url}, "sim_bridge": {"firmware_plant": firmware.plant_address}}
             wired = [replace(s, parameters={**s.parameters, **ports.get(s.name, {})}) for s in specs]
             return _in_processes(args, wired)

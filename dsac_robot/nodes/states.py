@@ -72,9 +72,9 @@ def base_from_message(message: DiagnosticArray) -> BaseState:
     """BaseState of a base/state; ConversionError naming what is not as ``base_to_message`` writes it."""
     values = _read(message, BASE_STATUS)
     numbers = _named(values.numbers, ("phase", "state", "faults", "estop_pressed"), BASE_STATUS)
-    made = {key: int(number) for key, number in numbers.items()}
-    made["estop_pressed"] = bool(made["estop_pressed"])
-    return BaseState(stamp_from_message(message.header.stamp), values.reason, **made)
+    phase, state, faults = (int(numbers[key]) for key in ("phase", "state", "faults"))
+    pressed = numbers["estop_pressed"] != 0.0
+    return BaseState(stamp_from_message(message.header.stamp), values.reason, phase, state, faults, pressed)
 
 
 def verdict_to_message(verdict: Verdict) -> DiagnosticArray:

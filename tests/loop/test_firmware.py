@@ -165,7 +165,7 @@ def test_whoever_dies_the_firmware_stops_by_itself_and_only_the_documented_seque
 def robot_of_the_bundle(folder: Path) -> str:
     """The shipped robot with the lidar mount that the shipped bundle was made for."""
     card = share_path("config", "bundles", "navigate_jackal") / "card.json"
-    mount = yaml.safe_load(card.read_text("utf-8"))["robot"]["lidar"]["z_m"]
+    mount = yaml.safe_load(card.read_text("utf-8"))["lidar"]["z_m"]
     content = yaml.safe_load(share_path("config", "robots", "jackal.yaml").read_text("utf-8"))
     content["lidar"] |= {"z_m": mount, "in_slot": True}
     path = folder / "jackal.yaml"
