@@ -28,6 +28,7 @@ COMMAND_HZ = 200.0
 POLL_S = 0.001
 BATCH = 50  # damaged frames between two good ones, whose answer says that all have been read
 PATIENCE_S = 20.0
+CROSSING_S = 0.08  # keep-alives are 0.2 s apart
 BIT_ERRORS = 2e-3
 
 
@@ -69,15 +70,32 @@ class Session:
 
     port: Any
     link: BaseLink
-    damage: Callable[[bytes], bytes] = bytes
+    sent_s: float = 0.0  # when something was sent last
 
-    def carry(self, extra: bytes = b"") -> list[Message]:
+    def send(self, frames: bytes) -> None:
+        """Send frames, in the order in which they were made: their sequence counts."""
+        if frames:
+            self.sent_s = time.monotonic()
+        self.port.write(frames)
+
+    def carry(self) -> list[Message]:
         """Read and write once; returns what came. Waits up to a millisecond for something to come."""
         self.port.wait(POLL_S)
         now_ns = time.monotonic_ns()
         messages = self.link.feed(now_ns, self.port.read())
-        self.port.write(self.damage(self.link.poll(now_ns) + extra))
+        self.send(self.link.poll(now_ns))
         return messages
+
+    def settle(self) -> None:
+        """Wait until the base has read all that was sent."""
+        end_s, asked_us, answered = time.monotonic() + PATIENCE_S, -1, False
+        while not answered:
+            if asked_us < 0 or microseconds(time.monotonic_ns()) - asked_us > 1_000_000:
+                asked_us = microseconds(time.monotonic_ns())
+                self.send(DELIMITER + self.link.frame(TimeSync(asked_us)))
+            answered = any(isinstance(m, TimeSyncRsp) and m.t0_us == asked_us for m in self.carry())
+            if time.monotonic() > end_s:
+                raise BaseRefusal(f"no answer to TIME_SYNC within {PATIENCE_S} s")
 
     def until(self, done: Callable[[], bool], what: str) -> None:
         """Carry until ``done()``. Raises BaseRefusal where that takes longer than 20 s."""
@@ -88,13 +106,18 @@ class Session:
                 why = self.link.refusal or self.link.stopped_because
                 raise BaseRefusal(f"no {what} within {PATIENCE_S} s: {self.link.phase.name} {why}")
 
-    def fresh_counters(self) -> LinkStats:
-        """The base's counters as they are after all that was sent until now (it tells them once a second)."""
-        for _ in range(2):
+    def fresh_counters(self) -> tuple[LinkStats, int]:
+        """The base's counters, and how many frames the host had sent to it by then.
+
+        The base tells them once a second; one that comes soon after a frame was sent is passed over, since the two may
+        have crossed.
+        """
+        self.settle()
+        while True:
             self.link.base_counters = None
             self.until(lambda: self.link.base_counters is not None, "LINK_STATS")
-        assert self.link.base_counters is not None
-        return self.link.base_counters
+            if self.link.base_counters is not None and time.monotonic() - self.sent_s > CROSSING_S:
+                return self.link.base_counters, self.link.frames_sent
 
 
 def open_session(url: str, robot_name: str) -> Session:
@@ -129,29 +152,28 @@ def measure(url: str, robot: str, seconds: float, frames: int, seed: int) -> lis
 def quiet_figures(session: Session, seconds: float) -> list[Figure]:
     """Commands of 0 rad/s at 200 Hz, armed; what is lost either way, and how long round trips take."""
     link = session.link
+    before_base, before = session.fresh_counters()[0], link.counters
     link.arm(time.monotonic_ns())
     session.until(lambda: link.phase == Phase.ARMED, "arming")
-    before_base, before = session.fresh_counters(), link.counters
     stamps: list[int] = []
     trips_us: list[float] = []
     began_s = due_s = time.monotonic()
     sent_before = link.commands_sent
     while time.monotonic() < began_s + seconds:
         now_ns = time.monotonic_ns()
-        extra = b""
         if time.monotonic() >= due_s:
             due_s = max(due_s + 1.0 / COMMAND_HZ, time.monotonic() - 0.05)
-            extra = link.command(0.0, 0.0, now_ns, now_ns)
-        for message in session.carry(extra):
+            session.send(link.command(0.0, 0.0, now_ns, now_ns))
+        for message in session.carry():
             if isinstance(message, Odom):
                 stamps.append(message.t_us)
             elif isinstance(message, TimeSyncRsp):
                 trips_us.append(link.clock.round_trip_us)
     commands = link.commands_sent - sent_before
     armed = link.phase == Phase.ARMED
-    after_base, after = session.fresh_counters(), link.counters
     link.disarm(time.monotonic_ns())
     session.until(lambda: link.phase == Phase.READY, "end of DISARMING")
+    after_base, after = session.fresh_counters()[0], link.counters
     elapsed_s = 1e-6 * (stamps[-1] - stamps[0]) if len(stamps) > 1 else float("nan")
     dropped_by_base = _dropped(after_base) - _dropped(before_base)
     return [
@@ -170,8 +192,8 @@ def quiet_figures(session: Session, seconds: float) -> list[Figure]:
 def bit_error_figures(session: Session, seconds: float, seed: int) -> list[Figure]:
     """Bits flipped on the way to the base: every frame sent is then accepted, or counted as lost."""
     rng, link = np.random.default_rng(seed), session.link
-    before = session.fresh_counters()
-    first_seq = link.frames_sent
+    before, sent_before = session.fresh_counters()
+    unsent = session.port.dropped
     end_s, hit = time.monotonic() + seconds, 0
 
     def damage(frames: bytes) -> bytes:
@@ -180,13 +202,12 @@ def bit_error_figures(session: Session, seconds: float, seed: int) -> list[Figur
         hit += int(np.count_nonzero(flips))
         return bytes(np.bitwise_xor(np.frombuffer(frames, np.uint8), flips))
 
-    session.damage = damage
     while time.monotonic() < end_s:
-        stray = b"".join(link.frame(TimeSync(microseconds(time.monotonic_ns()))) for _ in range(5))
-        session.carry(stray)
-    session.damage = bytes
-    after = session.fresh_counters()
-    sent_all = link.frames_sent - first_seq
+        frames = [link.frame(TimeSync(microseconds(time.monotonic_ns()))) for _ in range(BATCH)]
+        session.send(damage(b"".join(frames)))
+        session.settle()
+    after, sent_after = session.fresh_counters()
+    sent_all = sent_after - sent_before - (session.port.dropped - unsent)
     seen = (after.ok - before.ok) + (after.lost - before.lost)
     return [
         Figure("bit_errors_bytes_hit", hit, "bytes"),
@@ -197,17 +218,14 @@ def bit_error_figures(session: Session, seconds: float, seed: int) -> list[Figur
 
 def corruption_figures(session: Session, frames: int, seed: int) -> list[Figure]:
     """Frames with one to eight flipped bits, to the base and to the host; how many are taken for good."""
-    rng, link = random.Random(seed), session.link
-    before, good = session.fresh_counters(), link.frames_sent
+    rng = random.Random(seed)
+    before, good_before = session.fresh_counters()
     for start in range(0, frames, BATCH):
         batch = b"".join(_corrupted(rng, start + i) for i in range(min(BATCH, frames - start)))
-        answered = False
-        session.port.write(batch + DELIMITER + link.frame(TimeSync(microseconds(time.monotonic_ns()))))
-        end_s = time.monotonic() + PATIENCE_S
-        while not answered and time.monotonic() < end_s:
-            answered = any(isinstance(message, TimeSyncRsp) for message in session.carry())
-    after = session.fresh_counters()
-    accepted = (after.ok - before.ok) - (link.frames_sent - good)
+        session.send(batch)
+        session.settle()
+    after, good_after = session.fresh_counters()
+    accepted = (after.ok - before.ok) - (good_after - good_before)
     decoder = FrameDecoder(Direction.TO_BASE)
     by_host = sum(len(decoder.feed(_corrupted(rng, i) + DELIMITER)) for i in range(frames))
     return [
