@@ -19,6 +19,7 @@ void base_init(base_t *base, const base_boot_t *boot, const base_inputs_t *input
   base->tick_us = now_us;
   base->imu_us = now_us;
   base->nack_us = now_us;
+  base->nack_tokens = NACK_BURST;
   base->overrun_base = inputs->missed_ticks;
   params_defaults(&base->params);
   store_result_t found = store_load(&base->store, &base->params);

@@ -13,6 +13,7 @@
 #include "wire.h"
 
 #define TX_BYTES 2048u
+#define NACK_BURST 10u /* refusals that are answered at once */
 
 /* What the processor wrote down when it crashed. */
 typedef struct {

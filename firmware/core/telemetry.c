@@ -5,8 +5,7 @@
 #include "robot_limits.h"
 
 #define CONTROL_HZ (1000000u / CONTROL_PERIOD_US)
-/* Tokens: at most NACK_BURST at once and one more each NACK_TOKEN_US make no more than NACK_HZ_MAX in any second. */
-#define NACK_BURST 10u
+/* At most NACK_BURST at once and one more each NACK_TOKEN_US: no more than NACK_HZ_MAX in any second. */
 #define NACK_TOKEN_US (1000000u / (NACK_HZ_MAX - NACK_BURST))
 
 void base_send(base_t *base, uint8_t type, const uint8_t *payload, size_t length) {

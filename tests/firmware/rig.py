@@ -48,6 +48,8 @@ void host_flash_budget(int32_t bytes);
 uint8_t *host_flash(void);
 uint8_t host_machine_state(void);
 void host_corrupt_state(uint8_t state);
+typedef struct { uint32_t ok, bad_cobs, bad_crc, bad_length, unknown_type, bad_value, overflow, repeated, lost; } counters_t;
+const counters_t *host_counters(void);
 void host_boot(uint8_t reset_cause, const base_inputs_t *inputs, uint64_t now_us);
 void host_receive(const uint8_t *data, size_t length, uint64_t now_us);
 void host_tick(const base_inputs_t *inputs, uint64_t now_us, base_outputs_t *outputs);
@@ -242,6 +244,10 @@ class QemuBase(Talker):
                 if isinstance(message, cls) and wanted(message):
                     return message
         raise AssertionError(f"no such {cls.__name__}; events {self.events()[-5:]}")
+
+    def reconnected(self) -> None:
+        """A new connection has a new decoder."""
+        self.decoder = FrameDecoder(Direction.TO_HOST)
 
     def close(self) -> None:
         self.link.close()

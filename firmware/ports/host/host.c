@@ -62,3 +62,4 @@ void host_tick(const base_inputs_t *inputs, uint64_t now_us, base_outputs_t *out
 
 size_t host_transmit(uint8_t *out, size_t most) { return base_transmit(&host_base, out, most); }
 void host_corrupt_state(uint8_t state) { host_base.machine.state = state; }
+const wire_counters_t *host_counters(void) { return &host_base.receiver.counters; }
