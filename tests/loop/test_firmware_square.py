@@ -23,7 +23,7 @@ from sim.firmware_plant import FirmwarePlant
 from sim.motors import MotorPlant
 from sim.worlds import World
 
-SIDE_M, SPEED_MPS = 10.0, 1.5
+SIDE_M, SPEED_MPS = 10.0, 1.9
 FLOOR = World("floor", np.zeros((0, 3)), (0.0, 0.0, 0.0), (1.0, 0.0), 1.0)
 COMMAND_STEPS = 4  # of 5 ms
 

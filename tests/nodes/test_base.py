@@ -28,6 +28,7 @@ from dsac_robot.nodes.states import BaseState, base_from_message, base_to_messag
 from tests.nodes.base_server import BaseServer
 
 ROBOT = load_robot("jackal")
+PATIENCE_S = 30.0  # for a machine under load
 OK = TransitionCallbackReturn.SUCCESS
 
 
@@ -47,11 +48,14 @@ class Bench:
         self.commands = self.listener.create_publisher(topics.CMD_VEL.type, "cmd_vel", topics.CMD_VEL.qos)
 
     def until(self, done: Callable[[], bool], what: str, each: Callable[[], None] = lambda: None) -> None:
-        for _ in range(1500):
+        end_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end_s:
             if done():
                 return
             each()
-            self.composition.executor.spin_once(timeout_sec=0.02)
+            next_s = time.monotonic() + 0.01
+            while time.monotonic() < next_s:
+                self.composition.executor.spin_once(timeout_sec=0.01)
         raise AssertionError(f"never: {what}; {self.base.link.phase.name} {self.base.link.stopped_because}")
 
     def up(self) -> "Bench":
