@@ -1,8 +1,8 @@
-"""The managed nodes of the stack, brought up in order and ended in reverse; robot, sim and replay.launch.py include it.
+"""The managed nodes of the stack, brought up in order and ended in reverse, for robot, sim and replay.launch.py.
 
-Up: recorder, guard, monitor, policy, each configured and activated before the next. Down, on Ctrl-C or when any of them
-ends or refuses a transition: policy, monitor, guard, what stands in for the robot, recorder, each ended before the next
-is told, so that the guard outlives what it guards and the recorder sees it all.
+Up: recorder, base, guard, monitor, policy, each configured and activated before the next. Down, on Ctrl-C or when any
+of them ends or refuses a transition: policy, monitor, guard, what stands in for the robot, recorder, each ended before
+the next is told, so that the guard outlives what it guards and the recorder sees it all.
 
 Nodes run in sessions of their own (setsid): the terminal's Ctrl-C reaches launch alone, which ends them in order. They
 end by themselves when launch is gone (exit_with_parent), since launch leaves orphans behind on SIGTERM.
@@ -248,14 +248,17 @@ def setup(context):
     monitor = node("ood_monitor", "ood_monitor.yaml", robot=robot, bundle=bundle)
     policy = node("policy", "policy.yaml", robot=robot, bundle=bundle)
     recorder = [node("recorder", "recorder.yaml", bundle=bundle)] if argument("record") == "true" else []
-    base, once_up = [], []
+    base, managed, once_up = [], [], []
     if base_kind == "sim":
         base = [node("sim_bridge", robot=robot, world=text("world"), use_sim_time=False)]
+    elif base_kind == "firmware":
+        base = managed = [node("base", "base.yaml", robot=robot, port=text("base_port"))]
     elif base_kind == "replay":
         target = "--to-namespace=" + argument("namespace")
         command = ["dsac-robot", "bag", "replay", argument("bag"), "--rate", argument("rate"), target]
         base = once_up = [OrderedProcess(cmd=command, name="replay", **HOW)]
-    return Sequence([*recorder, guard, monitor, policy], [policy, monitor, guard, *base, *recorder], once_up).actions()
+    up, down = [*recorder, *managed, guard, monitor, policy], [policy, monitor, guard, *base, *recorder]
+    return Sequence(up, down, once_up).actions()
 
 
 def generate_launch_description():

@@ -57,6 +57,8 @@ from dsac_robot.nodes.topics import (
     cmd_vel_topic,
 )
 from sim.faults import CLOCK_FAULTS, CLOCK_JUMP_NS, LIDAR_FAULTS, ODOM_FAULTS, faulty_odom, faulty_scan
+from sim.firmware_plant import FirmwarePlant
+from sim.motors import MotorPlant
 from sim.robot_model import SPARE_RADIUS_M
 from sim.simulator import SimParams, Simulator
 from sim.worlds import WorldError, load_world
@@ -103,6 +105,9 @@ class SimBridgeParams(LifecycleParams):
     real_time_factor: float = param(1.0, unit="", low=0.01, high=1.0, help="simulated over real time, at most")
     noise: bool = param(True, unit="", help="sensor noise; read at start and ~/restart")
     goal_from_world: bool = param(True, unit="", help="publish the world's goal, or its route, at start and ~/restart")
+    firmware_plant: str = param(
+        "", unit="", help="HOST:PORT of the firmware's plant port: it drives bare motors, and odom and imu are its own"
+    )
     cmd_vel_type: str = param("TwistStamped", unit="", choices=("TwistStamped", "Twist"), help="type of cmd_vel")
     lidar_fault: str = param("none", unit="", choices=LIDAR_FAULTS, help="what is wrong with the lidar")
     odom_fault: str = param("none", unit="", choices=ODOM_FAULTS, help="what is wrong with the odometry")
@@ -128,15 +133,19 @@ class SimBridge(StackNode):
         self._period_ns = round(self._step_ns / params.real_time_factor)
         self._due_ns = 0  # of the steady clock
         self._now_ns = FIRST_NS - self._step_ns  # simulated ROS time
+        self._firmware = _plant_port(params.firmware_plant)
         try:
             self._begin(params)
         except WorldError as error:
             raise ParameterError(f"{self.get_fully_qualified_name()}: world: {error}") from error
+        of_base = (ODOM, IMU) if self._firmware else ()
         self._topics = {
             topic.name: self.publisher(topic)
             for topic in (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, PLAN, TRUTH, OBSTACLES, WALLS, MOVERS)
+            if topic not in of_base
         }
-        self.subscribe(cmd_vel_topic(params.cmd_vel_type), self._on_command)
+        if not self._firmware:
+            self.subscribe(cmd_vel_topic(params.cmd_vel_type), self._on_command)
         self.subscribe(PLACE_OBSTACLE, self._on_place_obstacle)
         self.service(Trigger, "~/clear_obstacles", self._on_clear_obstacles)
         self.service(Trigger, "~/restart", self._on_restart)
@@ -145,6 +154,8 @@ class SimBridge(StackNode):
 
     def cleanup(self) -> None:
         del self._sim
+        if self._firmware:
+            self._firmware.close()
 
     # Stepping.
 
@@ -158,7 +169,12 @@ class SimBridge(StackNode):
     def _begin(self, params: SimBridgeParams) -> None:
         """Build the world and put the robot at its start; WorldError and no change if there is no such world."""
         world = load_world(params.world)
-        self._sim = Simulator(self._robot, world, params.seed, SimParams(noise=params.noise, imu=True))
+        sim_params = SimParams(noise=params.noise, imu=True)
+        if self._firmware:
+            self._plant = MotorPlant(self._robot, world, params.seed, sim_params)
+            self._sim = self._plant.simulator
+        else:
+            self._sim = Simulator(self._robot, world, params.seed, sim_params)
         self._run_ns = 0  # simulated time within this run at the end of the next step
         self._begin_ns = self._now_ns + self._step_ns  # ROS time of the run's time 0
         self._fault_rng = np.random.default_rng(params.seed)
@@ -185,7 +201,7 @@ class SimBridge(StackNode):
             self._step()
 
     def _step(self) -> None:
-        samples = self._sim.advance(self._run_ns)
+        samples = self._with_firmware() if self._firmware else self._sim.advance(self._run_ns)
         self._now_ns = self._begin_ns + self._run_ns
         self._run_ns += self._step_ns
         clock_fault = self._now("clock_fault")
@@ -200,6 +216,16 @@ class SimBridge(StackNode):
         if self._sim.world.movers and (self._now_ns - self._begin_ns) % MOVERS_NS == 0:
             self._publish_movers()
         self._publish(TRUTH, self._odom_message(self._sim.true_odom()))
+
+    def _with_firmware(self) -> list[Sample]:
+        """Run to the end of the step in lockstep with the firmware, whose odometry and IMU stand for the sensors'."""
+        assert self._firmware is not None
+        samples = self._sim.advance(0) if self._run_ns == 0 else []
+        while self._sim.time_ns < self._run_ns:
+            drive = self._firmware.exchange(self._plant.state())
+            duties = (drive.left_duty_e4, drive.right_duty_e4) if drive.enabled else (0, 0)
+            samples += self._plant.step(*(1e-4 * duty for duty in duties))[1]
+        return [sample for sample in samples if not isinstance(sample, Odom | Imu)]
 
     def _announce(self) -> None:
         """What is said once at the start of a run."""
@@ -322,6 +348,9 @@ class SimBridge(StackNode):
 
     def _on_restart(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         params = self._params()
+        if self._firmware:
+            response.success, response.message = False, "the firmware's encoders cannot leap: start all again"
+            return response
         try:
             self._begin(params)
         except WorldError as error:
@@ -329,6 +358,16 @@ class SimBridge(StackNode):
             return response
         response.success, response.message = True, f"{self._sim.world.name}, seed {params.seed}"
         return response
+
+
+def _plant_port(address: str) -> FirmwarePlant | None:
+    """The plant port that the parameter names; None where it is empty. Raises ParameterError, PlantError."""
+    if not address:
+        return None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ParameterError(f"firmware_plant = {address!r} must be HOST:PORT")
+    return FirmwarePlant(host, int(port))
 
 
 def main() -> int:

@@ -197,6 +197,18 @@ class Simulator:
         """The base receives ``command``, sent at its stamp: the wheels react ``action_delay_s`` and jitter later."""
         self._base.send(command, self.time_ns)
 
+    def drive_wheels(self, left_radps: float, right_radps: float) -> None:
+        """Set the wheels' set points directly, from now on: for a controller that is not the base's own.
+
+        ``send`` and its timeout are not used then. See sim/motors.py.
+        """
+        half = self._model.nu // 2
+        self._data.ctrl[:half], self._data.ctrl[half:] = left_radps, right_radps
+
+    def wheel_angles(self) -> list[float]:
+        """Angle by which each wheel has turned, left ones first."""
+        return self._wheel_angles()
+
     def advance(self, to_ns: int) -> list[Sample]:
         """Run physics to ``to_ns`` (a multiple of the time step is kept); returns the samples stamped in (now, to].
 

@@ -14,7 +14,7 @@ import pytest
 import dsac_robot
 
 ROOT = Path(__file__).resolve().parent.parent
-NODES = {"policy", "ood_monitor", "safety_guard", "recorder", "sim_bridge"}
+NODES = {"policy", "ood_monitor", "safety_guard", "recorder", "sim_bridge", "base"}
 # Set by the ROS wheels for the interpreter that they live beside; another interpreter must not inherit them.
 BOOTSTRAP = {"LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
 WHERE = """

@@ -14,6 +14,7 @@ BENCHMARKS = (
     "bench_runtime",
     "bench_bf16",
     "bench_guard",
+    "bench_link",
 )
 
 

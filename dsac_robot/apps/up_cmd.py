@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="with --sim: empty, barn:FOLDER:N, or KIND:SEED[:DIFFICULTY] with KIND clutter, corridors, offices, "
         "pedestrians, mix or track (default: clutter:0)",
     )
+    parser.add_argument(
+        "--firmware",
+        choices=("qemu",),
+        help="with --sim: the base's firmware, as an ARM program under QEMU, drives the simulated motors",
+    )
     parser.add_argument("--namespace", default="", metavar="NS", help="namespace of all nodes and topics")
     parser.add_argument(
         "--guard-profile", choices=("static", "dynamic"), default="dynamic", help="obstacles stand still, or move"
@@ -56,7 +62,7 @@ def add_robot_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def node_specs(
-    args: argparse.Namespace, guard_profile: str, sim: bool, world: str, record: Path | None
+    args: argparse.Namespace, guard_profile: str, sim: bool, world: str, record: Path | None, base: bool = False
 ) -> list[NodeSpec]:
     """The nodes to start, in this order, each with its parameter files and the command line's wishes.
 
@@ -84,14 +90,21 @@ def node_specs(
     if record is not None:
         wishes = {**clock, "out": str(record), "bundle": bundle}
         specs.append(NodeSpec("recorder", [folder / "recorder.yaml"], wishes))
+    if base:
+        specs.append(NodeSpec("base", [folder / "base.yaml"], robot))
     return sorted(specs, key=lambda spec: START_ORDER.index(spec.name))
 
 
 def _run(args: argparse.Namespace) -> int:
-    specs = node_specs(args, args.guard_profile, args.sim, args.world, args.record)
+    if args.firmware is not None and not args.sim:
+        print("dsac-robot: --firmware needs --sim, which simulates the motors it drives", file=sys.stderr)
+        return BAD_INPUT
+    specs = node_specs(args, args.guard_profile, args.sim, args.world, args.record, args.firmware is not None)
     if args.no_monitor:
         print("dsac-robot: WITHOUT the OOD monitor: nothing judges the policy's commands", file=sys.stderr)
     try:
+        if args.firmware is not None:
+            return _with_firmware(args, specs)
         return _in_processes(args, specs) if args.processes else _composed(args, specs)
     except ImportError as error:
         print(f"dsac-robot: {error}: install dsac_robot[ros] (with --sim also [sim]) or source ROS 2", file=sys.stderr)
@@ -126,6 +139,21 @@ def _composed(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
     return 0
 
 
+def _with_firmware(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
+    """The firmware under QEMU, and one process a node."""
+    from dsac_robot.apps.firmware_qemu import FirmwareError, FirmwareInQemu, firmware_image
+    from dsac_robot.core.robot import load_robot
+
+    try:
+        with FirmwareInQemu(firmware_image(load_robot(args.robot).name)) as firmware:
+            ports = {"base": {"port": firmware.link_url}, "sim_bridge": {"firmware_plant": firmware.plant_address}}
+            wired = [replace(s, parameters={**s.parameters, **ports.get(s.name, {})}) for s in specs]
+            return _in_processes(args, wired)
+    except FirmwareError as error:
+        print(f"dsac-robot: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
 def _in_processes(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
     """One process a node, until Ctrl-C or until one of them ends."""
     from dsac_robot.nodes.run import StopSignals
@@ -146,6 +174,7 @@ def _in_processes(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
 
 def node_class(name: str) -> Any:
     """The node class of a name."""
+    from dsac_robot.nodes.base import BaseNode
     from dsac_robot.nodes.ood_monitor import MonitorNode
     from dsac_robot.nodes.policy import PolicyNode
     from dsac_robot.nodes.recorder import Recorder
@@ -155,7 +184,8 @@ def node_class(name: str) -> Any:
         from sim.ros_bridge import SimBridge
 
         return SimBridge
-    return {"safety_guard": GuardNode, "policy": PolicyNode, "ood_monitor": MonitorNode, "recorder": Recorder}[name]
+    classes = {"safety_guard": GuardNode, "policy": PolicyNode, "ood_monitor": MonitorNode, "recorder": Recorder}
+    return {**classes, "base": BaseNode}[name]
 
 
 def _said(args: argparse.Namespace, specs: list[NodeSpec]) -> str:

@@ -13,12 +13,13 @@ from typing import IO
 MODULES = {
     "recorder": "dsac_robot.nodes.recorder",
     "sim_bridge": "sim.ros_bridge",
+    "base": "dsac_robot.nodes.base",
     "safety_guard": "dsac_robot.nodes.safety_guard",
     "ood_monitor": "dsac_robot.nodes.ood_monitor",
     "policy": "dsac_robot.nodes.policy",
 }
 START_ORDER = tuple(MODULES)
-END_ORDER = ("policy", "ood_monitor", "safety_guard", "sim_bridge", "recorder")  # the recorder sees it all
+END_ORDER = ("policy", "ood_monitor", "safety_guard", "base", "sim_bridge", "recorder")  # the recorder sees it all
 END_S = 15.0
 
 

@@ -8,7 +8,7 @@ against firmware/protocol/vectors.json. COBS: Cheshire and Baker, "Consistent Ov
 import binascii
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsac_robot.core.protocol_enums import PARAM_RANGES, PROTOCOL_VERSION, Direction, Param, Reject
@@ -92,10 +92,11 @@ class FrameDecoder:
     """Takes bytes as they come and gives messages. Never raises on what it is fed; holds at most one frame.
 
     ``reads`` is the direction that this end reads: the host reads TO_HOST. Make a new decoder for each connection.
+    ``messages`` are those it knows (test builds have more).
     """
 
-    def __init__(self, reads: Direction = Direction.TO_HOST) -> None:
-        self._types = {cls.TYPE: cls for cls in MESSAGES if cls.TO is reads}
+    def __init__(self, reads: Direction = Direction.TO_HOST, messages: Sequence[type[Message]] = MESSAGES) -> None:
+        self._types = {cls.TYPE: cls for cls in messages if cls.TO is reads}
         self._buffer = bytearray()
         self._overflowed = False
         self._last_seq: int | None = None

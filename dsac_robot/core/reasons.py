@@ -29,7 +29,7 @@ class OodLevel(IntEnum):
 @unique
 class Reason(IntEnum):
     """Why the level is what it is. 1x limits, 2x command, 3x scan (8x too), 4x odometry, 5x monitor, 6x clock, 7x
-    operator."""
+    operator, 9x base."""
 
     NONE = 0
     NOT_ENABLED = 1  # not activated yet, or disabled by ~/enable
@@ -74,6 +74,10 @@ class Reason(IntEnum):
     TELEOP = 72  # the operator drives, through the same checks
     TELEOP_STALE = 73  # the dead-man
     SCAN_OUT_OF_ORDER = 80  # an older stamp than before, or the same stamp with other ranges: two lidars on one topic
+    BASE_NOT_ARMED = 90  # the base's node says that the base follows no commands
+    BASE_ESTOP = 91
+    BASE_FAULT = 92
+    BASE_SILENT = 93  # the base's node has spoken before and does not any more
 
 
 MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the guard does
@@ -133,6 +137,10 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
         "stops; after `min_dwell_s` the policy may drive",
     ),
     Reason.SCAN_OUT_OF_ORDER: ("a scan is older than one before, or has its stamp and other ranges", "stops"),
+    Reason.BASE_NOT_ARMED: ("`base/state` says that the base follows no commands", "stops"),
+    Reason.BASE_ESTOP: ("the base's e-stop is latched", "stops until the base is cleared and armed"),
+    Reason.BASE_FAULT: ("the base has a latched fault", "stops until the base is cleared and armed"),
+    Reason.BASE_SILENT: ("`base/state` came before, and has not for `base_timeout_s`", "stops"),
 }
 
 

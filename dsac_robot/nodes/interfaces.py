@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
+from dsac_robot.core.base_odometry import OdometryParams
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.params import markdown_table
 from dsac_robot.core.reasons import Level, OodLevel, Reason
+from dsac_robot.nodes.base import BaseParams
 from dsac_robot.nodes.inputs import BundleParams, RobotParams
 from dsac_robot.nodes.lifecycle import LifecycleParams
 from dsac_robot.nodes.policy import PolicyParams
@@ -23,16 +25,21 @@ SERVICES = (
     ("safety_guard/reset", "std_srvs/srv/Trigger", "leaves a latched stop; fails while its cause is still there"),
     ("safety_guard/enable", "std_srvs/srv/SetBool", "false: a controlled stop until true"),
     ("safety_guard/dock", "std_srvs/srv/SetBool", "true: lower the clearance limits for `docking_s`; false: end that"),
+    ("base/arm", "std_srvs/srv/Trigger", "follow commands again, after whatever ended it; activation does the same"),
+    ("base/disarm", "std_srvs/srv/Trigger", "ramp to rest; commands have no effect until armed again"),
+    ("base/clear", "std_srvs/srv/Trigger", "leaves the base's latched e-stop or fault; fails while its cause is there"),
+    ("base/estop", "std_srvs/srv/Trigger", "drops the base's enable line and latches"),
     ("<node>/change_state …", "lifecycle_msgs/srv/ChangeState …", "the managed node's own, of every node"),
 )
 
 PARAMETERS: Mapping[str, tuple[type, ...]] = {
     "all nodes": (LifecycleParams,),
-    "policy, ood_monitor, safety_guard": (RobotParams,),
+    "policy, ood_monitor, safety_guard, base": (RobotParams,),
     "policy, ood_monitor": (BundleParams,),
     "policy": (PolicyParams,),
     "safety_guard": (GuardParams, GuardNodeParams),
     "recorder": (RecorderParams,),
+    "base": (BaseParams, OdometryParams),
 }
 
 HEAD = """# Interfaces
@@ -50,6 +57,9 @@ STATES = """
 `level`, `reason` (the integers below), `judged_stamp_ns` (the stamp of the policy's command that it is about; 0 in
 `safety/state` while there is none) and the numbers that made it so. `cmd_vel` and the `safety/state` that explains it
 carry the same stamp.
+
+`base/state` has the same form: `level` 0 where the base follows commands, 3 where it does not; `judged_stamp_ns` is 0;
+then `phase` of the session, `state`, `faults` and `estop_pressed` of the base, by the numbers of docs/protocol.md.
 
 `policy/cmd_vel` is stamped as the newest scan used: this stamp pairs the command with its verdict.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
@@ -26,7 +26,7 @@ from dsac_robot.core.guard_docking import Docking
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.params import param
 from dsac_robot.core.reasons import Level, Reason
-from dsac_robot.core.values import NS, Command, Contact, Odom
+from dsac_robot.core.values import NS, Command, Contact, Odom, ns
 from dsac_robot.nodes.clock_watch import ClockWatch, sent_stamp_ns
 from dsac_robot.nodes.converters import (
     ConversionError,
@@ -39,8 +39,9 @@ from dsac_robot.nodes.converters import (
 from dsac_robot.nodes.inputs import RobotMessages, RobotParams, robot_of
 from dsac_robot.nodes.lifecycle import StackNode, percentile, value_pairs
 from dsac_robot.nodes.run import spin
-from dsac_robot.nodes.states import SafetyState, decision_to_message, verdict_from_message
+from dsac_robot.nodes.states import SafetyState, base_from_message, decision_to_message, verdict_from_message
 from dsac_robot.nodes.topics import (
+    BASE_STATE,
     CLOCK,
     CONTACT,
     ODOM,
@@ -71,6 +72,9 @@ class GuardNodeParams:
         0.5, unit="s", low=0.1, high=5.0, help="use_sim_time: no /clock for so long of steady time is a stop"
     )
     enabled: bool = param(True, unit="", help="commands pass as soon as the node is active; false: only after ~/enable")
+    base_timeout_s: float = param(
+        0.5, unit="s", low=0.2, high=5.0, help="a base that told its state and does not for so long is a stop"
+    )
     blackbox_s: float = param(
         30.0, unit="s", low=0.1, high=600.0, help="so much of the past is written when a stop latches"
     )
@@ -95,7 +99,9 @@ class GuardNode(StackNode):
         self._state, self._input = initial_state(), GuardInput(now_ns=0)
         self._enabled = own.enabled
         self._touched = False
-        self._odom_wrong = self._second = Reason.NONE
+        self._odom_wrong = self._second = self._base = Reason.NONE
+        self._base_due_ns: int | None = None  # when base/state must come again, by the steady clock
+        self._base_timeout_ns = ns(own.base_timeout_s)
         self._watch = ClockWatch(own.clock_timeout_s, self._params.future_tolerance_s, self.steady_ns())
         self._decision = Decision(0.0, 0.0, Level.STOP, Reason.NOT_ENABLED)
         self._sent_ns = -1
@@ -132,6 +138,7 @@ class GuardNode(StackNode):
         self.subscribe(SCAN, self._on_scan)
         self.subscribe(ODOM, self._on_odom)
         self.subscribe(CONTACT, self._on_contact)
+        self.subscribe(BASE_STATE, self._on_base)
         self.subscribe(POLICY_CMD_VEL, lambda message: self._take(command=self._messages.command(message)))
         self.subscribe(
             TELEOP_CMD_VEL, lambda message: self._take(teleop=self._messages.command(message), teleop_heard=True)
@@ -166,6 +173,16 @@ class GuardNode(StackNode):
         contact: Contact = contact_from_message(message)
         self._touched |= contact.touching  # a touch between two steps counts
         self._take(contact=contact.touching)
+
+    def _on_base(self, message: DiagnosticArray) -> None:
+        self._base = base_from_message(message).reason
+        self._base_due_ns = self.steady_ns() + self._base_timeout_ns
+
+    def _node_fault(self, steady_ns: int) -> Reason:
+        """What only the node can see: frames, publishers, the base."""
+        silent = self._base_due_ns is not None and steady_ns > self._base_due_ns
+        faults = (self._odom_wrong, self._second, Reason.BASE_SILENT if silent else self._base)
+        return next((fault for fault in faults if fault != Reason.NONE), Reason.NONE)
 
     def _count_publishers(self) -> None:
         counts = {
@@ -220,7 +237,7 @@ class GuardNode(StackNode):
             enabled=self.active and self._enabled,
             contact=inp.contact or self._touched,
             clock_lost=lost,
-            fault=self._odom_wrong if self._odom_wrong != Reason.NONE else self._second,
+            fault=self._node_fault(began_ns),
         )
         before = self._state
         self._state, decision = step(before, given, self._model)

@@ -1,4 +1,5 @@
-"""The monitor's verdict and the guard's decision as DiagnosticArray (``ood/state``, ``safety/state``), and back.
+"""The monitor's verdict, the guard's decision and the base's state as DiagnosticArray (``ood/state``, ``safety/state``,
+``base/state``), and back.
 
 One status. ``message`` is the name of the Reason; the values are, in order, ``level`` and ``reason`` (integers of the
 enums in core/reasons.py), ``judged_stamp_ns``, then the numbers, written with ``repr`` so that they come back exactly.
@@ -22,6 +23,7 @@ E = TypeVar("E", bound=IntEnum)
 
 OOD_STATUS = "ood_monitor"
 SAFETY_STATUS = "safety_guard"
+BASE_STATUS = "base"
 _SEVERITY = {
     Level.DRIVE: DiagnosticStatus.OK,
     Level.LIMITED: DiagnosticStatus.WARN,
@@ -43,6 +45,36 @@ class SafetyState:
     stamp_ns: int
     judged_stamp_ns: int
     decision: Decision
+
+
+@dataclass(frozen=True)
+class BaseState:
+    """What ``base/state`` says: NONE where the base follows commands, else why not; numbers of docs/protocol.md."""
+
+    stamp_ns: int
+    reason: Reason
+    phase: int = 0  # of the session, core/base_link.py
+    state: int = -1  # of the base; -1: unknown
+    faults: int = 0
+    estop_pressed: bool = False
+
+
+def base_to_message(base: BaseState) -> DiagnosticArray:
+    """base/state. Its level is DRIVE or STOP: what it wants of the guard."""
+    level = Level.DRIVE if base.reason == Reason.NONE else Level.STOP
+    status = _status(BASE_STATUS, _SEVERITY[level], level, base.reason)
+    numbers = (("phase", base.phase), ("state", base.state), ("faults", base.faults))
+    status.values += _values(0, (*numbers, ("estop_pressed", base.estop_pressed)))
+    return _array(base.stamp_ns, status)
+
+
+def base_from_message(message: DiagnosticArray) -> BaseState:
+    """BaseState of a base/state; ConversionError naming what is not as ``base_to_message`` writes it."""
+    values = _read(message, BASE_STATUS)
+    numbers = _named(values.numbers, ("phase", "state", "faults", "estop_pressed"), BASE_STATUS)
+    phase, state, faults = (int(numbers[key]) for key in ("phase", "state", "faults"))
+    pressed = numbers["estop_pressed"] != 0.0
+    return BaseState(stamp_from_message(message.header.stamp), values.reason, phase, state, faults, pressed)
 
 
 def verdict_to_message(verdict: Verdict) -> DiagnosticArray:

@@ -14,7 +14,7 @@ from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Imu, LaserScan, Range
+from sensor_msgs.msg import BatteryState, Imu, LaserScan, Range
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,10 @@ OOD_STATE = Topic(
 SAFETY_STATE = Topic(
     "safety/state", DiagnosticArray, NEWEST, "safety_guard", "one status: level, typed reason and the numbers"
 )
+BASE_STATE = Topic(
+    "base/state", DiagnosticArray, NEWEST, "base", "one status, 10 Hz: armed or why not; a base without it is not asked"
+)
+BATTERY_STATE = Topic("battery_state", BatteryState, SENSOR_DATA, "base", "10 Hz; what is not measured is NaN")
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, EVENTS, "all nodes", "1 Hz")
 CLOCK = Topic("/clock", Clock, CLOCK_QUALITY, "simulator, replay", "only with `use_sim_time`")
 
@@ -111,6 +115,8 @@ TOPICS: tuple[Topic, ...] = (
     CMD_VEL,
     OOD_STATE,
     SAFETY_STATE,
+    BASE_STATE,
+    BATTERY_STATE,
     DIAGNOSTICS,
     CLOCK,
 )

@@ -16,6 +16,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from dsac_robot.core.params import ParameterError
 from dsac_robot.nodes import topics
+from dsac_robot.nodes.base import BaseNode
 from dsac_robot.nodes.compose import BringUpError, check_sections, compose, ros_arguments
 from dsac_robot.nodes.lifecycle import StackNode
 from dsac_robot.nodes.ood_monitor import MonitorNode
@@ -25,14 +26,15 @@ from dsac_robot.nodes.safety_guard import GuardNode
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = TransitionCallbackReturn.SUCCESS
-NODES = (GuardNode, MonitorNode, PolicyNode)
+NODES = (GuardNode, MonitorNode, PolicyNode, BaseNode)
 PUBLISHES = {
     "safety_guard": {"/cmd_vel", "/safety/state", "/diagnostics"},
     "ood_monitor": {"/ood/state", "/diagnostics"},
     "policy": {"/policy/cmd_vel", "/diagnostics"},
 }
 SUBSCRIBES = {
-    "safety_guard": {"/scan", "/odom", "/contact", "/policy/cmd_vel", "/teleop/cmd_vel", "/ood/state", "/clock"},
+    "safety_guard": {"/scan", "/odom", "/contact", "/policy/cmd_vel", "/teleop/cmd_vel", "/ood/state", "/base/state"}
+    | {"/clock"},
     "ood_monitor": {"/scan", "/odom", "/imu", "/goal_pose", "/plan", "/cmd_vel", "/policy/cmd_vel", "/clock"},
     "policy": {"/scan", "/odom", "/imu", "/goal_pose", "/plan", "/cmd_vel", "/clock"},
 }
@@ -95,7 +97,7 @@ def test_every_end_of_every_topic_has_the_qos_of_the_table(rig, topic: topics.To
     name = topic.name if topic.name.startswith("/") else f"/{topic.name}"
     world: Node = rig.world
     ends = [*world.get_publishers_info_by_topic(name), *world.get_subscriptions_info_by_topic(name)]
-    ours = [end for end in ends if end.node_name in PUBLISHES]
+    ours = [end for end in ends if end.node_name in (*PUBLISHES, "base")]
     assert ours
     reliable, latched = topic.quality.reliable, topic.quality.transient_local
     for end in ours:

@@ -21,7 +21,7 @@ from dsac_robot.nodes.converters import (
     stamp_from_message,
 )
 from dsac_robot.nodes.safety_guard import GuardNode
-from dsac_robot.nodes.states import verdict_to_message
+from dsac_robot.nodes.states import BaseState, base_to_message, verdict_to_message
 from tests.nodes.conftest import ROBOT, Rig
 
 STATIC = {"obstacle_speed_mps_max": 0.0}
@@ -258,3 +258,24 @@ def test_diagnostics_name_the_profile_and_the_guards_own_period(rig: Rig) -> Non
     assert status.name == "/safety_guard: safety_guard"
     assert values["profile"] == "static"
     assert float(values["period_p50_s"]) > 0.0
+
+
+def test_a_base_that_does_not_follow_or_falls_silent_is_a_stop_and_one_that_never_spoke_is_none(rig: Rig) -> None:
+    rig.drive(0.3)
+    assert rig.state.decision.level < Level.STOP
+
+    def tell(reason: Reason) -> None:
+        rig.world.publish(topics.BASE_STATE, base_to_message(BaseState(rig.world.now_ns, reason)))
+
+    settle(rig, lambda: tell(Reason.BASE_ESTOP), Reason.BASE_ESTOP)
+    for _ in range(100):
+        tell(Reason.NONE)
+        rig.step()
+        if rig.state.decision.level < Level.STOP:
+            break
+    assert rig.state.decision.level < Level.STOP
+    for _ in range(200):
+        rig.step()
+        if rig.state.decision.reason == Reason.BASE_SILENT:
+            return
+    raise AssertionError(f"never silent: {rig.state}")
