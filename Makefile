@@ -9,13 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := ros,sim,train,deploy,data,report,video,ray,dev
+ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cppcheck gcc
 GL := libegl1 libgl1 libgl1-mesa-dri
 
 # The venv brings its own ROS 2. A sourced system ROS would put other versions of the same modules before it.
 unexport PYTHONPATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: help venv gl test lint format demo colcon pin clean
+.PHONY: help venv gl arm test lint format demo colcon pin clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -40,7 +41,13 @@ gl: ## install Mesa's OpenGL, which renders videos in software
 	  { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y $(GL); } || \
 	  echo "videos cannot be drawn here: run sudo apt-get install $(GL)" >&2
 
-test: lint gl ## ruff, mypy and all tests; the ROS graph tests run one at a time
+# What builds the firmware and runs its ARM image. Without root the tests of tests/firmware name what they miss.
+arm: ## install the ARM compiler, QEMU and cppcheck
+	@missing=""; for tool in arm-none-eabi-gcc qemu-system-arm cppcheck gcc gcov; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	  [ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(ARM); } || \
+	  { echo "the firmware cannot be built and tested here without$$missing: run sudo apt-get install $(ARM)" >&2; exit 1; }
+
+test: lint gl arm ## ruff, mypy and all tests; the ROS graph tests run one at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not loop"
 	@if compgen -G 'tests/loop/test_*.py' > /dev/null; then $(BIN)/python -m pytest -m loop; fi
 

@@ -40,6 +40,7 @@ EXTRAS = {
     "report": ["matplotlib>=3.8", "rliable>=1.2", "pandas<3"],
     "ray": ["ray>=2.9"],
     "dev": [
+        "cffi>=1.16",
         "colcon-common-extensions>=0.3",
         "colcon-ros>=0.5",
         "hypothesis>=6.100",

@@ -167,9 +167,9 @@ def test_an_encoder_that_jumps_is_a_fault_and_one_that_wraps_is_none(core: Any) 
 @pytest.mark.parametrize(("ticks", "faults"), [(150, Fault(0)), (300, Fault.UNDERVOLTAGE)])
 def test_a_low_battery_is_a_fault_after_its_time(core: Any, ticks: int, faults: Fault) -> None:
     d = Driver(core)
-    d.keep_alive(ticks, battery_mv=18_000)
+    d.keep_alive(ticks, battery_mv=8_000)
     assert d.base.of(Odom)[-1].faults == faults
-    assert d.base.of(Status)[-1].battery_mv == pytest.approx(18_000, abs=100)
+    assert d.base.of(Status)[-1].battery_mv == pytest.approx(8_000, abs=100)
 
 
 def test_a_lost_imu_is_a_fault_and_is_not_reported(core: Any) -> None:

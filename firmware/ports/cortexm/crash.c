@@ -87,7 +87,11 @@ static void write_down(const uint32_t *frame, uint8_t cause) {
 void crash_fault(const uint32_t *frame);
 void crash_systick(const uint32_t *frame);
 
-void crash_fault(const uint32_t *frame) { write_down(frame, RESET_CRASH); }
+void crash_fault(const uint32_t *frame) {
+  uint32_t exception;
+  __asm volatile("mrs %0, ipsr" : "=r"(exception));
+  write_down(frame, ((exception & 0x1FFu) == 2u) ? RESET_WATCHDOG : RESET_CRASH); /* 2: NMI, the watchdog's warning */
+}
 
 void crash_systick(const uint32_t *frame) {
   unfed_ms++;
