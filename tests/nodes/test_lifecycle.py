@@ -26,7 +26,7 @@ from dsac_robot.nodes.safety_guard import GuardNode
 
 ROOT = Path(__file__).resolve().parents[2]
 OK = TransitionCallbackReturn.SUCCESS
-NODES = (GuardNode, MonitorNode, PolicyNode, BaseNode)
+NODES = (GuardNode, MonitorNode, PolicyNode)
 PUBLISHES = {
     "safety_guard": {"/cmd_vel", "/safety/state", "/diagnostics"},
     "ood_monitor": {"/ood/state", "/diagnostics"},
@@ -91,7 +91,8 @@ def test_a_refused_configure_leaves_its_reason_in_diagnostics_alone_and_can_be_t
 
 
 @pytest.mark.parametrize("topic", [t for t in topics.TOPICS if t != topics.CLOCK], ids=lambda t: t.name)
-def test_every_end_of_every_topic_has_the_qos_of_the_table(rig, topic: topics.Topic) -> None:
+def test_every_end_of_every_topic_has_the_qos_of_the_table(make_rig, bundle_params, topic: topics.Topic) -> None:
+    rig = make_rig(*NODES, BaseNode, policy=bundle_params, ood_monitor=bundle_params)
     for node in rig.composition.nodes.values():
         node.trigger_configure()
     name = topic.name if topic.name.startswith("/") else f"/{topic.name}"

@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 from dsac_robot.core.files import load_yaml, share_path
 from dsac_robot.core.params import ParameterError, infos, param
 from dsac_robot.nodes import interfaces
+from dsac_robot.nodes.base import BaseNode
 from dsac_robot.nodes.compose import compose
 from dsac_robot.nodes.lifecycle import StackNode
 from dsac_robot.nodes.ood_monitor import MonitorNode
@@ -18,9 +19,10 @@ from dsac_robot.nodes.policy import PolicyNode
 from dsac_robot.nodes.recorder import Recorder
 from dsac_robot.nodes.safety_guard import GuardNode
 
-NODES = (PolicyNode, MonitorNode, GuardNode, Recorder)
+NODES = (PolicyNode, MonitorNode, GuardNode, Recorder, BaseNode)
 CONFIG = share_path("config")
-FILES = ["policy.yaml", "ood_monitor.yaml", "safety_guard_dynamic.yaml", "safety_guard_static.yaml", "recorder.yaml"]
+FILES = ["policy.yaml", "ood_monitor.yaml", "safety_guard_dynamic.yaml", "safety_guard_static.yaml"]
+FILES += ["recorder.yaml", "base.yaml"]
 
 
 @pytest.fixture
