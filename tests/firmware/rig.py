@@ -185,7 +185,9 @@ class QemuBase(Talker):
     def __init__(self, elf: Path, machine: str = "mps2-an386") -> None:
         super().__init__()
         ports = free_ports(2)
-        chardevs = [f"socket,id=c{i},host=127.0.0.1,port={port},server=on,wait=off,nodelay=on" for i, port in enumerate(ports)]
+        chardevs = [
+            f"socket,id=c{i},host=127.0.0.1,port={port},server=on,wait=off,nodelay=on" for i, port in enumerate(ports)
+        ]
         command = ["qemu-system-arm", "-M", machine, "-display", "none", "-nodefaults", "-monitor", "none"]
         command += ["-kernel", str(elf)]
         for i, chardev in enumerate(chardevs):

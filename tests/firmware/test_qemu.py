@@ -111,7 +111,9 @@ def test_a_free_running_base_survives_damage_reconnection_and_a_reader_that_stan
         assert base.of(Status)[-1].faults == Fault(0)
 
 
-@pytest.mark.parametrize(("poke", "cause", "fault"), [(POKE_CRASH, 6, Fault.CRASH_RESET), (POKE_HANG, 5, Fault.WATCHDOG_RESET)])
+@pytest.mark.parametrize(
+    ("poke", "cause", "fault"), [(POKE_CRASH, 6, Fault.CRASH_RESET), (POKE_HANG, 5, Fault.WATCHDOG_RESET)]
+)
 def test_a_crash_and_a_hang_end_in_a_reset_with_a_record(elf: Any, poke: int, cause: int, fault: Fault) -> None:
     with qemu(elf) as base:
         base.until(Status)
