@@ -49,10 +49,7 @@ void machine_hello(machine_t *machine, uint16_t proto, uint32_t nonce, uint64_t 
     return; /* HELLO_REQ came again: the same session */
   }
   end_session(machine, now_us);
-  machine->last_session = (uint16_t)(machine->last_session + 1u);
-  if (machine->last_session == 0u) {
-    machine->last_session = 1;
-  }
+  machine->last_session = (uint16_t)((machine->last_session % 65535u) + 1u); /* never 0 */
   machine->session = machine->last_session;
   machine->nonce = nonce;
   machine->version_ok = proto == PROTOCOL_VERSION;

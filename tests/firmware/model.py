@@ -11,6 +11,7 @@ from dsac_robot.core.protocol_enums import PROTOCOL_VERSION, EventCode, Fault, N
 
 PERIOD_US, COMMAND_US, LINK_US = 5_000, 200_000, 500_000
 AGE_US, AHEAD_US = 100_000, 20_000
+NO_FAULT = Fault(0)
 LATCHED = (State.ESTOP, State.FAULT)
 Said = tuple[str, int, int]
 
@@ -25,8 +26,8 @@ class Model:
     nonce: int = 0
     version_ok: bool = False
     pressed: bool = False
-    faults: Fault = Fault(0)
-    present: Fault = Fault(0)
+    faults: Fault = NO_FAULT
+    present: Fault = NO_FAULT
     heard_us: int = 0
     alive_us: int = 0
     stamp_us: int | None = None

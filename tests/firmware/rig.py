@@ -48,7 +48,9 @@ void host_flash_budget(int32_t bytes);
 uint8_t *host_flash(void);
 uint8_t host_machine_state(void);
 void host_corrupt_state(uint8_t state);
-typedef struct { uint32_t ok, bad_cobs, bad_crc, bad_length, unknown_type, bad_value, overflow, repeated, lost; } counters_t;
+typedef struct {
+  uint32_t ok, bad_cobs, bad_crc, bad_length, unknown_type, bad_value, overflow, repeated, lost;
+} counters_t;
 const counters_t *host_counters(void);
 void host_boot(uint8_t reset_cause, const base_inputs_t *inputs, uint64_t now_us);
 void host_receive(const uint8_t *data, size_t length, uint64_t now_us);
@@ -180,7 +182,7 @@ def wrap(ticks: int) -> int:
 
 
 class QemuBase(Talker):
-    """The ARM image under QEMU: link and plant port over TCP. ``restart`` makes its clock the plant's from the start."""
+    """The ARM image under QEMU: link and plant port over TCP. ``restart`` boots it in lockstep."""
 
     def __init__(self, elf: Path, machine: str = "mps2-an386") -> None:
         super().__init__()

@@ -8,8 +8,21 @@ import pytest
 from dsac_robot.core.firmware_params import firmware_params, limits_crc
 from dsac_robot.core.protocol import params_crc
 from dsac_robot.core.protocol_enums import MAGIC_STORE, Fault, NackReason, Param, State, StateRequest
-from dsac_robot.core.protocol_messages import Event, Hello, Imu, Nack, Odom, ParamGet, ParamSet, ParamStore, ParamValue
-from dsac_robot.core.protocol_messages import Status, TimeSync, TimeSyncRsp
+from dsac_robot.core.protocol_messages import (
+    Crash,
+    Event,
+    Hello,
+    Imu,
+    Nack,
+    Odom,
+    ParamGet,
+    ParamSet,
+    ParamStore,
+    ParamValue,
+    Status,
+    TimeSync,
+    TimeSyncRsp,
+)
 from dsac_robot.core.robot import load_robot
 from tests.firmware.rig import PERIOD_US, REST, HostBase, Motors
 
@@ -62,6 +75,35 @@ def test_wheels_reach_the_speeds_commanded_and_hold_them(core: Any) -> None:
     assert odom.left_mradps == pytest.approx(10_000, abs=100)
     assert odom.left_ticks == d.motors.inputs.left_ticks
     assert odom.cmd_age_ms == 5
+
+
+def test_a_command_the_other_way_brakes_to_rest_first(core: Any) -> None:
+    d = Driver(core)
+    d.arm()
+    d.run(150, (10.0, 10.0))
+    d.run(150, (-5.0, -5.0))
+    assert d.motors.radps == pytest.approx([-5.0, -5.0], abs=0.2)
+
+
+def test_stops_overlap_without_a_way_back_to_active(core: Any) -> None:
+    d = Driver(core)
+    assert d.ask(StateRequest.CLEAR) == []  # in IDLE it came again
+    d.arm()
+    d.run(150, (20.0, 20.0))
+    stamp = d.base.now_us
+    for age, reason in ((-100_001, NackReason.STALE_STAMP), (-50_000, NackReason.STALE_STAMP)):
+        nacks = [m.reason for m in d.base.send(d.base.command(1, 1, stamp + age)) if isinstance(m, Nack)]
+        assert nacks == [reason]
+    assert d.ask(StateRequest.CLEAR) == [NackReason.BAD_STATE]
+    d.base.send(d.base.hello(99))  # a new session ends the old one, and its drive
+    d.run(2)
+    assert d.drive.state == State.STOPPING
+    d.ask(StateRequest.DISARM)
+    d.run(1)
+    assert d.drive.state == State.DISARMING
+    assert d.ask(StateRequest.ARM) == [NackReason.BAD_STATE]
+    d.run(120)
+    assert d.drive.state == State.IDLE
 
 
 def test_saturation_does_not_wind_the_controller_up(core: Any) -> None:
@@ -214,6 +256,7 @@ def test_a_boot_after_watchdog_or_crash_is_a_fault(core: Any, cause: int, faults
     base.step(replace(REST, t_us=20_000))
     assert base.of(Odom)[-1].faults == faults
     assert base.state == (State.FAULT if faults else State.IDLE)
+    assert base.of(Crash) == ([Crash(1, 2, 3, 4, 5, 6, cause)] if faults else [])  # type: ignore[arg-type]
 
 
 def test_the_built_in_parameters_are_those_of_the_robot_file(core: Any) -> None:
@@ -276,7 +319,7 @@ def test_flash_that_holds_only_rubbish_is_a_fault_and_the_built_in_set_is_used(c
     _, lib = core
     HostBase(core)
     for page in range(2):
-        for at in range(0, 4096):
+        for at in range(4096):
             lib.host_flash()[page * 16384 + at] = 0x5A
     base = HostBase(core, erase=False)
     base.step(replace(REST, t_us=20_000))

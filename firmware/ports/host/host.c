@@ -49,6 +49,9 @@ uint8_t host_machine_state(void) { return host_base.machine.state; }
 
 void host_boot(uint8_t reset_cause, const base_inputs_t *inputs, uint64_t now_us) {
   base_boot_t boot = {.board = BOARD_HOST, .reset_cause = reset_cause};
+  if (reset_cause >= RESET_WATCHDOG) {
+    boot.crash = (base_crash_t){.t_us = 1, .boots = 2, .pc = 3, .lr = 4, .cfsr = 5, .fault_address = 6, .reset_cause = reset_cause};
+  }
   base_init(&host_base, &boot, inputs, now_us);
 }
 
