@@ -23,7 +23,7 @@ from dsac_robot.apps.figures import git_revision
 from dsac_robot.apps.parallel import run_all
 from dsac_robot.apps.run_record import FILE, read_record
 from dsac_robot.core.files import load_yaml
-from dsac_robot.core.observation import LAYOUTS, layout_for
+from dsac_robot.core.observation import layout_for
 from dsac_robot.core.ood import episode_maximum
 from dsac_robot.core.params import ParameterError, as_dict
 from dsac_robot.core.robot import Robot, load_robot
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dsac_robot.learn.networks import Actor
     from sim.worlds import World
 
+EXPORTED = ("navigate", "track")  # tasks; the policies of the others are not for robots
 WORLD_SEED = 10_000_000  # calibration worlds: beyond those of training
 
 
@@ -77,8 +78,8 @@ def register(subparsers: Any) -> None:
 def task_of(folder: Path) -> str:
     """The task that a run is of. Raises ParameterError for one that no robot can be given."""
     task = str(read_record(folder)["task"]) if (folder / FILE).exists() else "navigate"
-    if task not in LAYOUTS:
-        raise ParameterError(f"{folder}: a run of {task}: only policies of {', '.join(LAYOUTS)} drive a robot")
+    if task not in EXPORTED:
+        raise ParameterError(f"{folder}: a run of {task}: only policies of {', '.join(EXPORTED)} drive a robot")
     return task
 
 

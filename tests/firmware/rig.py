@@ -297,7 +297,8 @@ def connect(port: int, process: subprocess.Popen[bytes]) -> socket.socket:
 
 @dataclass
 class Motors:
-    """A plant good enough for control: two first-order motors of no-load speed 39.2 rad/s and the ticks they give."""
+    """A plant good enough for control: two first-order motors of no-load speed 39.2 rad/s and the ticks they give. The
+    time constant is that of the Jackal's wheels off the ground: 2 armature_kgm2 times no-load speed over stall torque."""
 
     radps: list[float] = field(default_factory=lambda: [0.0, 0.0])
     turns_rad: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -307,7 +308,7 @@ class Motors:
     def move(self, drive: PlantDrive, dt_us: int = PERIOD_US) -> PlantInputs:
         for i, duty in enumerate((drive.left_duty_e4, drive.right_duty_e4)):
             target = 0.0 if self.blocked or not drive.enabled else duty * 1e-4 * 39.2
-            self.radps[i] += (target - self.radps[i]) * dt_us / 60_000
+            self.radps[i] += (target - self.radps[i]) * dt_us / 230_000
             self.turns_rad[i] += self.radps[i] * dt_us * 1e-6
         left, right = (int(rad * 8192 / 6.283185307179586) for rad in self.turns_rad)
         self.inputs = replace(self.inputs, t_us=self.inputs.t_us + dt_us, left_ticks=left, right_ticks=right)

@@ -29,7 +29,8 @@ def rows(specs: Specs, count: int, seed: int = 0) -> Floats32:
     rng = np.random.default_rng(seed)
     size = sum(int(np.prod(spec.shape)) for spec in specs)
     values = rng.uniform(-2.0, 2.0, (count, size))
-    values[:, :108] = rng.uniform(0.0, 10.0, (count, 108))
+    scans = int(np.prod(specs[0].shape))  # the scan comes first in every task
+    values[:, :scans] = rng.uniform(0.0, 10.0, (count, scans))
     return values.astype(np.float32)
 
 
