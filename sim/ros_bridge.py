@@ -65,7 +65,8 @@ from sim.worlds import WorldError, load_world
 
 STEP_S = 0.01  # of simulated time, between two messages on /clock
 MOVERS_NS = ns(0.1)  # between two messages on sim/movers
-FIRST_NS = ns(1.0)  # simulated time starts here: in ROS a time of 0 means that there is no clock yet
+# Simulated time starts here: a time of 0 means in ROS that there is no clock yet, and a clock fault may jump back.
+FIRST_NS = 2 * CLOCK_JUMP_NS
 
 TRUTH = Topic("sim/truth", Odometry, SENSOR_DATA, "simulator", "true pose, in the frame that odometry starts in")
 OBSTACLES = Topic(

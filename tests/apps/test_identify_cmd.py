@@ -14,6 +14,7 @@ from dsac_robot.core.action import Ramp
 from dsac_robot.core.files import share_path
 from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import Command, Odom, Sample, Scan, ns
+from sim.robot_check import try_out
 from sim.simulator import SimParams, Simulator
 from sim.worlds import World
 from tests.data.conftest import write_bag
@@ -95,12 +96,14 @@ def test_true_values_of_the_simulated_robot_are_recovered_and_written(driven: Dr
     true = {
         "actuation.action_delay_s": PLANT.actuation.action_delay_s,
         "actuation.motor_time_constant_s": PLANT.actuation.motor_time_constant_s,
-        "base.wheel_radius_m": PLANT.base.wheel_radius_m,
+        "base.wheel_radius_m": PLANT.base.wheel_radius_m * try_out(NOMINAL).speed_ratio,  # as it rolls, on soft tyres
         "base.track_multiplier": driven.track_multiplier,
     }
     for finding in content["findings"]:
         low, high = finding["interval"]
-        assert low <= true[finding["key"]] <= high, finding
+        # a bag cannot tell the link's delay from how much later tyres and servo answer: it is found with part of that
+        late = PLANT.actuation.response_delay_s if finding["key"] == "actuation.action_delay_s" else 0.0
+        assert low - late <= true[finding["key"]] <= high, finding
     named = {figure["name"] for figure in content["figures"]}
     assert named == {f"{key}{end}" for key in true for end in ("", "_low", "_high")}
     assert picture.read_bytes().startswith(b"\x89PNG")
