@@ -298,7 +298,7 @@ def connect(port: int, process: subprocess.Popen[bytes]) -> socket.socket:
 @dataclass
 class Motors:
     """A plant good enough for control: two first-order motors of no-load speed 39.2 rad/s and the ticks they give. The
-    time constant is that of the Jackal's wheels off the ground: 2 armature_kgm2 times no-load speed over stall torque."""
+    time constant is that of the Jackal's wheels off the ground: armature times no-load speed over stall torque."""
 
     radps: list[float] = field(default_factory=lambda: [0.0, 0.0])
     turns_rad: list[float] = field(default_factory=lambda: [0.0, 0.0])
