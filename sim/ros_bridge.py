@@ -65,8 +65,7 @@ from sim.worlds import WorldError, load_world
 
 STEP_S = 0.01  # of simulated time, between two messages on /clock
 MOVERS_NS = ns(0.1)  # between two messages on sim/movers
-# Simulated time starts here: a time of 0 means in ROS that there is no clock yet, and a clock fault may jump back.
-FIRST_NS = 2 * CLOCK_JUMP_NS
+FIRST_NS = ns(1.0)  # simulated time starts here: in ROS a time of 0 means that there is no clock yet
 
 TRUTH = Topic("sim/truth", Odometry, SENSOR_DATA, "simulator", "true pose, in the frame that odometry starts in")
 OBSTACLES = Topic(
@@ -208,7 +207,7 @@ class SimBridge(StackNode):
         clock_fault = self._now("clock_fault")
         if clock_fault != "stop":
             shift_ns = {"forward": CLOCK_JUMP_NS, "back": -CLOCK_JUMP_NS}.get(clock_fault, 0)
-            self._publish(CLOCK, Clock(clock=stamp_to_message(self._now_ns + shift_ns)))
+            self._publish(CLOCK, Clock(clock=stamp_to_message(max(1, self._now_ns + shift_ns))))
         if not self._announced:
             self._announced = True
             self._announce()

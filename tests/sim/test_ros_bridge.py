@@ -266,6 +266,7 @@ def test_a_stopped_clock_stops_only_the_clock(bench: Bench) -> None:
 
 
 def test_a_clock_that_jumps_goes_on_from_there(bench: Bench) -> None:
+    bench.run(CLOCK_JUMP_NS / NS)  # it cannot jump back to before zero
     for fault, sign in (("forward", 1), ("back", -1)):
         assert bench.set(clock_fault=fault) == []
         bench.forget()
