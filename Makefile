@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := ros,sim,train,deploy,data,report,video,ray,dev
-ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cppcheck gcc
+ARM := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm cppcheck gcc libc6-dev
 GL := libegl1 libgl1 libgl1-mesa-dri
 
 # The venv brings its own ROS 2. A sourced system ROS would put other versions of the same modules before it.
