@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
@@ -112,6 +113,19 @@ def test_images_fit_their_budgets_of_flash_ram_and_stack() -> None:
     assert max(frames.values()) <= FRAME_BYTES_STACK_MAX, max(frames.items(), key=lambda item: item[1])
 
 
-def test_the_core_uses_no_heap_and_no_recursion() -> None:
+def test_the_image_uses_no_heap() -> None:
     symbols = run("arm-none-eabi-nm", str(image("stm32f4.elf")))
     assert not re.search(r"\b(malloc|_malloc_r|free|calloc|realloc|sbrk|_sbrk)\b", symbols)
+
+
+def test_no_function_of_the_image_can_call_itself_through_direct_calls() -> None:
+    calls: dict[str, set[str]] = {}
+    name = ""
+    for line in run("arm-none-eabi-objdump", "-d", str(image("stm32f4.elf"))).splitlines():
+        if begin := re.match(r"[0-9a-f]+ <([\w.]+)>:", line):
+            name = begin[1]
+            calls[name] = set()
+        elif call := re.search(r"\tbl?x?(?:\.w)?\t[0-9a-f]+ <([\w.]+)>", line):  # a jump to a function is a tail call
+            calls[name].add(call[1])
+    assert len(calls) > 50 and sum(map(len, calls.values())) > 50
+    list(TopologicalSorter(calls).static_order())  # raises CycleError, naming the cycle
