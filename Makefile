@@ -16,7 +16,7 @@ GL := libegl1 libgl1 libgl1-mesa-dri
 unexport PYTHONPATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: help venv gl arm test lint format demo colcon pin clean
+.PHONY: help venv gl arm faketime test lint format demo colcon pin clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -47,7 +47,13 @@ arm: ## install the ARM compiler, QEMU and cppcheck
 	  [ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends $(ARM); } || \
 	  { echo "the firmware cannot be built and tested here without$$missing: run sudo apt-get install $(ARM)" >&2; exit 1; }
 
-test: lint gl arm ## ruff, mypy and all tests; the ROS graph tests run one at a time
+# What sets the clock of one process in a test of the guard.
+faketime: ## install libfaketime
+	@compgen -G '/usr/lib/*/faketime/libfaketime.so.1' > /dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends libfaketime; } || \
+	  { echo "the test of a wall clock that is set cannot run: run sudo apt-get install libfaketime" >&2; exit 1; }
+
+test: lint gl arm faketime ## ruff, mypy and all tests; the ROS graph tests run one at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not loop"
 	@if compgen -G 'tests/loop/test_*.py' > /dev/null; then $(BIN)/python -m pytest -m loop; fi
 

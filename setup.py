@@ -84,7 +84,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim", "sim.*"]),
     package_data={"": ["py.typed", "*.html", "*.css", "*.js", "*.json"]},
-    install_requires=["numpy>=1.21", "pyyaml>=5.4"],
+    install_requires=["numba>=0.56", "numpy>=1.21", "pyyaml>=5.4"],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["dsac-robot = dsac_robot.apps.cli:main"]},
     # `ros2 run` looks in lib/<package>, where pip installs no entry points: hence scripts as data files.

@@ -1,12 +1,17 @@
 """Mutants of the guard's decision and of the wire protocol: how many of them a fast part of the tests kills.
 
-    python benchmarks/mutants.py --count 120 --seconds 600 --out build/mutants.jsonl --json benchmarks/mutants.json
+    python benchmarks/mutants.py --out build/mutants.jsonl --json benchmarks/mutants.json
 
 A mutant is one source file with one small change: a comparison shifted or turned, an operator or a min / max swapped, a
-condition negated, a number moved, a returned or assigned value replaced by None. Mutants are drawn by seed, alike from
-both groups; what has been tried is kept in ``--out`` (by file digest), so that a run can be stopped and gone on with.
-Each is tried in a process of its own, forked where numpy and pytest are there already: the tests of its group run until
-the first one fails. A mutant that hangs counts as killed.
+condition negated, a number moved, a choice turned. Mutants are drawn by seed, as many of each group; each is tried in a
+process of its own, forked where all that takes long is imported already: the tests of its group run until the first one
+fails. One that hangs, crashes or asks for too much memory counts as killed.
+
+What has been tried is kept in ``--out``, so that a run can be stopped and gone on with: a killed mutant for as long as
+its module and the test that killed it stay as they are, one that survived as long as its module and all the tests do.
+
+Of compiled loops those that a change reaches are compiled anew, and none is taken from Numba's cache that should not be
+(see ``_reached``).
 """
 
 from __future__ import annotations
@@ -17,26 +22,70 @@ import copy
 import hashlib
 import importlib.abc
 import importlib.machinery
+import itertools
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules of core, and the tests of tests/core that judge their mutants, the fastest first."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    slow: tuple[str, ...] = ()  # words in the names of tests left out
+
+
 GROUPS = {
-    "guard": (
-        ("action", "guard", "guard_check", "guard_docking", "guard_inputs", "guard_motion", "guard_sensed"),
-        ("test_action", "test_guard_laws", "test_guard_docking", "test_guard_faults"),
+    "guard": Group(
+        (
+            "action",
+            "guard",
+            "guard_check",
+            "guard_docking",
+            "guard_inputs",
+            "guard_motion",
+            "guard_odom",
+            "guard_pace",
+            "guard_sensed",
+        ),
+        (
+            "test_action",
+            "test_guard_check",
+            "test_guard_sensed",
+            "test_guard_faults",
+            "test_guard_pace",
+            "test_guard_odom",
+            "test_guard_laws",
+            "test_guard_docking",
+            "test_guard_fallback",
+        ),
+        ("among_random_posts", "each_further_try", "along_the_curve"),
     ),
-    "wire": (("protocol", "protocol_fields", "protocol_messages"), ("test_protocol", "test_protocol_spec")),
+    "guard_loops": Group(("guard_loops",), ("test_guard_loops", "test_guard_geometry", "test_guard_memory")),
+    "guard_memory": Group(
+        ("guard_fallback", "guard_geometry", "guard_memory"),
+        ("test_guard_geometry", "test_guard_view", "test_guard_fallback_rules", "test_guard_memory"),
+    ),
+    "wire": Group(("protocol", "protocol_fields", "protocol_messages"), ("test_protocol_spec", "test_protocol")),
 }
+LOOPS = "guard_loops"  # compiled
+PLUGIN = "_hypothesis_pytestplugin"
 TARGET = 0.9
-MUTANT_S_MAX = 600.0
+SLOWER = 5.0  # a mutant under which the tests take so many times as long hangs
+COMPILE_S = 60.0  # and what Numba may take on top
+MEMORY_BYTES = 6 << 30  # address space of one try: a mutant may ask for any array
 COMPARE = {
     ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
     ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,),
@@ -46,6 +95,7 @@ BINARY = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitXor: ast.BitOr,
 }  # fmt: skip
+UNCACHED = ast.parse('__import__("numba").njit(error_model="numpy")', mode="eval").body
 SWAPPED = {"min": "max", "max": "min", "any": "all", "all": "any", "minimum": "maximum", "maximum": "minimum"}
 
 
@@ -130,7 +180,7 @@ def source_of(module: str) -> str:
 def mutants_of(group: str) -> list[Mutant]:
     """All mutants of a group."""
     made = []
-    for module in GROUPS[group][0]:
+    for module in GROUPS[group].modules:
         for number, node in sites(ast.parse(source_of(module))):
             for i, (text, _) in enumerate(changes(node)):
                 made.append(Mutant(group, module, number, i, getattr(node, "lineno", 0), text))
@@ -146,10 +196,39 @@ class _Replace(ast.NodeTransformer):
 
 
 def mutated(mutant: Mutant) -> ast.Module:
-    """The module's tree with the change in it."""
+    """The module's tree with the change in it, and nothing of it taken from Numba's cache that the change reaches."""
     tree = ast.parse(source_of(mutant.module))
     node = list(ast.walk(tree))[mutant.node]
-    return ast.fix_missing_locations(_Replace(node, changes(node)[mutant.change][1]).visit(tree))
+    reached = _reached(tree, node)
+    tree = _Replace(node, changes(node)[mutant.change][1]).visit(tree)
+    for function in tree.body:
+        if isinstance(function, ast.FunctionDef) and function.name in reached:
+            function.decorator_list = [
+                UNCACHED if isinstance(word, ast.Name) and word.id == "compiled" else word
+                for word in function.decorator_list
+            ]
+    return ast.fix_missing_locations(tree)
+
+
+def _reached(tree: ast.Module, node: ast.AST) -> set[str]:
+    """Names of the function with the node in it and of all functions that call it, directly or not.
+
+    Numba knows what it compiled before by the file's stamp and the function's code without its constants, and does not
+    look at what the function calls: from its cache a mutant would be the code as it is.
+    """
+    functions = {
+        function.name: list(ast.walk(function)) for function in tree.body if isinstance(function, ast.FunctionDef)
+    }
+    reached = {name for name, inner in functions.items() if any(part is node for part in inner)}
+    while True:
+        more = {
+            name
+            for name, inner in functions.items()
+            if any(isinstance(part, ast.Name) and part.id in reached for part in inner)
+        }
+        if more <= reached:
+            return reached
+        reached |= more
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -167,35 +246,111 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._tree, str(self._path), "exec"), vars(module))  # the point of the whole
 
 
-def tests_pass(group: str, mutant: Mutant | None) -> bool:
-    """Run the group's tests in a fork, on the mutant or on the code as it is."""
+class _Watch:
+    """Tells through a pipe which test failed."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        """Of a phase of a test."""
+        if getattr(report, "failed", False):
+            os.write(self._pipe, (str(getattr(report, "nodeid", "")) + "\n").encode())
+
+    pytest_collectreport = pytest_runtest_logreport  # a module that cannot be imported
+
+
+def forget(kept: set[str]) -> None:
+    """Forget the imports of the package, but these."""
+    for name in set(sys.modules) - kept:
+        if name.startswith("dsac_robot."):
+            del sys.modules[name]
+
+
+def prepare() -> None:
+    """Import once, before all forks, what takes long: the tests' tools, and the loops, with what Numba has cached."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("pytest", PLUGIN, "hypothesis.strategies", f"dsac_robot.core.{LOOPS}"):
+        importlib.import_module(name)
+    kept = set(sys.modules)
+    from dsac_robot.core.guard_check import Checker, compile_loops
+    from dsac_robot.core.guard_types import GuardParams
+    from dsac_robot.core.robot import load_robot
+
+    compile_loops(Checker.of(GuardParams(), load_robot("jackal")))
+    forget(kept)
+
+
+def files_of(group: str) -> list[Path]:
+    """The test files of a group."""
+    return [ROOT / "tests" / "core" / f"{name}.py" for name in GROUPS[group].tests]
+
+
+def run_tests(group: str, mutant: Mutant | None, limit_s: float) -> tuple[bool, str]:
+    """Run the group's tests in a fork, on the mutant or on the code as it is: whether they pass, which one failed."""
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        import hypothesis
         import pytest
 
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # what fails need not be made small
+        hypothesis.settings.register_profile("mutants", phases=phases, database=None)
+        hypothesis.settings.load_profile("mutants")
         if mutant is not None:
+            if mutant.module == LOOPS:
+                forget(set())
             path = ROOT / "dsac_robot" / "core" / f"{mutant.module}.py"
             sys.meta_path.insert(0, _Finder(f"dsac_robot.core.{mutant.module}", mutated(mutant), path))
-        files = [str(ROOT / "tests" / "core" / f"{name}.py") for name in GROUPS[group][1]]
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *files])) != 0)
-    end = time.monotonic() + MUTANT_S_MAX
-    while time.monotonic() < end:
-        done, code = os.waitpid(child, os.WNOHANG)
-        if done:
-            return code == 0
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-p", PLUGIN, "--hypothesis-seed=0", f"--rootdir={ROOT}"]
+        if GROUPS[group].slow:
+            words += ["-k", f"not ({' or '.join(GROUPS[group].slow)})"]
+        os._exit(int(pytest.main([*words, *map(str, files_of(group))], plugins=[_Watch(write)])) != 0)
+    os.close(write)
+    end, code = time.monotonic() + limit_s, None
+    while code is None and time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        code = status if done else None
+        time.sleep(0.02)
+    if code is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        failed = pipe.read().splitlines()
+    return code == 0, failed[0] if failed else "crash" if code is not None else "hangs"
+
+
+def digest(*paths: Path) -> str:
+    """Of files."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+
+
+def stamp(mutant: Mutant, failed: str) -> str:
+    """Digest of what a result rests on: the module, and the test that failed, or all tests where none did."""
+    one = ROOT / failed.split("::")[0]
+    tests = [one] if failed.endswith(".py") or "::" in failed else files_of(mutant.group)
+    return digest(ROOT / "dsac_robot" / "core" / f"{mutant.module}.py", *tests)
+
+
+def tried(mutant: Mutant, limit_s: float) -> dict[str, Any]:
+    """The row of one mutant."""
+    begun = time.monotonic()
+    passed, failed = run_tests(mutant.group, mutant, limit_s)
+    row = {**vars(mutant), "killed": not passed, "by": "" if passed else failed}
+    row |= {"stamp": stamp(mutant, row["by"]), "seconds": round(time.monotonic() - begun, 1)}
+    word = "killed  " if row["killed"] else "SURVIVED"
+    print(f"{word} {row['seconds']:5.1f} s {mutant.module}:{mutant.line}  {mutant.text}  {row['by']}", flush=True)
+    return row
 
 
 def main() -> int:
     """Try mutants until ``--count`` of them are known or the time is up; report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=120, help="mutants to try, half of each group (default: 120)")
+    parser.add_argument("--count", type=int, default=100, help="mutants to try of each group (default: 100)")
     parser.add_argument("--seconds", type=float, default=3600.0, help="stop after so long (default: 3600)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (default: 0)")
     parser.add_argument("--group", choices=sorted(GROUPS), action="append", help="only this group")
@@ -204,36 +359,35 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit status 1 if the target is missed")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    import hypothesis  # noqa: F401  # once, before all forks
-    import numpy  # noqa: F401
-
     from dsac_robot.apps.figures import Figure, report, status, write_json
 
-    digest = hashlib.sha256("".join(source_of(m) for g in GROUPS.values() for m in g[0]).encode()).hexdigest()[:12]
+    prepare()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     known = {}
     if args.out.exists():
-        rows = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
-        known = {(r["module"], r["node"], r["change"]): r for r in rows if r["digest"] == digest}
+        for line in args.out.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            known[row["group"], row["module"], row["node"], row["change"]] = row
     end, results = time.monotonic() + args.seconds, []
-    groups = args.group or sorted(GROUPS)
-    drawn = []
+    groups, drawn, limits = args.group or sorted(GROUPS), [], {}
     for group in groups:
         everything = mutants_of(group)
-        drawn.append(random.Random(args.seed).sample(everything, min(len(everything), args.count // len(groups))))
-        if not tests_pass(group, None):
-            print(f"the tests of {group} fail without any mutant: mend them first", file=sys.stderr)
+        drawn.append(random.Random(args.seed).sample(everything, min(len(everything), args.count)))
+        begun = time.monotonic()
+        passed, failed = run_tests(group, None, 10 * COMPILE_S)
+        if not passed:
+            print(f"{failed} fails without any mutant: mend it first", file=sys.stderr)
             return 2
-    for mutant in (m for pair in zip(*drawn, strict=False) for m in pair):
-        row = known.get((mutant.module, mutant.node, mutant.change))
+        limits[group] = COMPILE_S + SLOWER * (time.monotonic() - begun)
+        print(f"{group}: {len(everything)} mutants; the tests take {time.monotonic() - begun:.1f} s", flush=True)
+    for mutant in (m for turn in itertools.zip_longest(*drawn) for m in turn if m is not None):
+        row = known.get((mutant.group, mutant.module, mutant.node, mutant.change))
+        if row is not None and row["stamp"] != stamp(mutant, row["by"]):
+            row = None
         if row is None and time.monotonic() < end:
-            row = {**vars(mutant), "digest": digest, "killed": not tests_pass(mutant.group, mutant)}
+            row = tried(mutant, limits[mutant.group])
             with args.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            print(
-                f"{'killed  ' if row['killed'] else 'SURVIVED'} {mutant.module}:{mutant.line}  {mutant.text}",
-                flush=True,
-            )
         if row is not None:
             results.append(row)
     figures = []
@@ -243,7 +397,8 @@ def main() -> int:
         figures.append(Figure(f"mutants_tried_{group}", float(len(mine))))
     for figure in figures:
         print(f"{figure.name} {figure.value:.3g}")
-    write_json(args.json, report(figures, survivors=[r for r in results if not r["killed"]], seed=args.seed))
+    survivors = [f"{r['module']}.py:{r['line']}  {r['text']}" for r in results if not r["killed"]]
+    write_json(args.json, report(figures, survivors=survivors, seed=args.seed))
     return status(figures, args.strict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -31,12 +32,15 @@ ODOM_FAULTS = (
     "frozen",  # the last good pose and twist under fresh stamps
     "silent",  # no odometry
     "future_stamp",  # stamps 1 s ahead
+    "dead",  # the last good pose, trembling, and no twist: encoders that died, behind a filter
+    "pose_frozen",  # the last good pose, and the twist as it is
 )
 CLOCK_FAULTS = ("none", "stop", "forward", "back")  # the last two: CLOCK_JUMP_NS ahead and behind, and on from there
 CLOCK_JUMP_NS = 5 * NS
 FUTURE_NS = NS
 JUMP_M = 1.0
 NOISE_STD_M = 0.5
+TREMBLE_M = 1e-4
 
 
 def faulty_scan(fault: str, scan: Scan, last_good: Scan, rng: np.random.Generator) -> Scan | None:
@@ -86,4 +90,9 @@ def faulty_odom(fault: str, odom: Odom, last_good: Odom) -> Odom | None:
         return replace(odom, stamp_ns=odom.stamp_ns + FUTURE_NS)
     if fault == "frozen":
         return replace(last_good, stamp_ns=odom.stamp_ns)
+    if fault == "pose_frozen":
+        return replace(last_good, stamp_ns=odom.stamp_ns, speed_mps=odom.speed_mps, yaw_rate_radps=odom.yaw_rate_radps)
+    if fault == "dead":
+        x_m = last_good.x_m + TREMBLE_M * math.sin(odom.stamp_ns / 1e7)
+        return replace(last_good, stamp_ns=odom.stamp_ns, x_m=x_m, speed_mps=0.0, yaw_rate_radps=0.0)
     return odom

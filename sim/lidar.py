@@ -3,115 +3,112 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from dsac_robot.core.compiled import compiled
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import Floats, Floats32
-from sim.worlds_base import wall_corners
+from sim.worlds_base import Point
 
 NO_WALLS = np.zeros((0, 5))
-TURN = 2.0 * math.pi
-Indices = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=8)
+def _fan(lidar: Lidar) -> Floats:
+    """Directions of the beams, seen along the first one. # (B, 2)"""
+    off = np.arange(lidar.beams) * lidar.angle_increment_rad
+    return np.column_stack([np.cos(off), np.sin(off)])
 
 
 def cast(lidar: Lidar, pose: tuple[float, float, float], cylinders_m: Floats, walls_m: Floats = NO_WALLS) -> Floats:
     """True distance along each beam from the lidar of a robot at ``pose`` (x, y, yaw), +inf where nothing is met.
 
-    ``cylinders_m`` is (N, 3): x, y, radius; ``walls_m`` is (M, 5) as ``World.walls_m``. A sensor inside one of them
-    sees 0 everywhere. # (B,)
+    ``cylinders_m`` is (N, 3): x, y, radius; ``walls_m`` is (M, 5) as ``World.walls_m``. What is beyond the lidar's
+    range may be left out. A sensor inside one of them sees 0 everywhere. # (B,)
     """
     x, y, yaw = pose
     c, s = math.cos(yaw), math.sin(yaw)
-    sensor = x + c * lidar.x_m - s * lidar.y_m, y + s * lidar.x_m + c * lidar.y_m
-    first_rad = yaw + lidar.yaw_rad + lidar.angle_min_rad  # bearing of the first beam in the world
+    eye = x + c * lidar.x_m - s * lidar.y_m, y + s * lidar.x_m + c * lidar.y_m
+    first = yaw + lidar.yaw_rad + lidar.angle_min_rad
     distances = np.full(lidar.beams, np.inf)
-    inside = _meet_cylinders(distances, lidar, sensor, first_rad, cylinders_m)
-    if not inside and len(walls_m):
-        inside = _meet_walls(distances, lidar, sensor, first_rad, walls_m)
-    return np.zeros(lidar.beams) if inside else distances
+    fan = _fan(lidar), lidar.angle_increment_rad, lidar.range_max_m
+    if meet_cylinders(distances, eye, first, *fan, cylinders_m) or meet_walls(distances, eye, first, *fan, walls_m):
+        distances[:] = 0.0
+    return distances
 
 
-def _meet_cylinders(
-    distances: Floats, lidar: Lidar, sensor: tuple[float, float], first_rad: float, cylinders_m: Floats
+@compiled
+def meet_cylinders(
+    distances: Floats, eye: Point, first: float, fan: Floats, increment: float, range_m: float, cylinders: Floats
 ) -> bool:
-    """Shorten the beams that meet cylinders; True where the sensor is inside one."""
-    dx, dy, radius = cylinders_m[:, 0] - sensor[0], cylinders_m[:, 1] - sensor[1], cylinders_m[:, 2]
-    gap = np.sqrt(dx * dx + dy * dy)
-    surface = gap - radius
-    if np.any(surface <= 0.0):
-        return True
-    if np.any(surface >= lidar.range_max_m):
-        near = np.flatnonzero(surface < lidar.range_max_m)
-        dx, dy, radius, gap = dx[near], dy[near], radius[near], gap[near]
-    bearing = np.mod(np.arctan2(dy, dx) - first_rad, TURN)
-    half = np.arcsin(radius / gap)
-    owner, beam, off = _beams_between(lidar, bearing, half, half)
-    away = gap[owner]
-    aside = away * np.sin(off)
-    inside = np.maximum((radius * radius)[owner] - aside * aside, 0.0)
-    reach = np.sqrt(away * away - aside * aside) - np.sqrt(inside)  # off is never beyond a right angle
-    np.minimum.at(distances, beam, reach)
+    """Shorten the beams that meet cylinders; True where the eye is inside one. ``first``: bearing of the first beam.
+    # (B,), (B, 2), (N, 3)"""
+    c, s = math.cos(first), math.sin(first)
+    for n in range(len(cylinders)):
+        dx, dy, radius = cylinders[n, 0] - eye[0], cylinders[n, 1] - eye[1], cylinders[n, 2]
+        squared = dx * dx + dy * dy
+        gap = math.sqrt(squared)
+        if gap <= radius:
+            return True
+        if gap - radius >= range_m:
+            continue
+        ahead, left = c * dx + s * dy, c * dy - s * dx
+        half = math.asin(radius / gap)
+        low = (math.atan2(left, ahead) - half) % math.tau
+        for turn in (0.0, math.tau):  # a thing across the first beam is met by the last ones of a full turn as well
+            begin = max(math.ceil((low - turn) / increment), 0)
+            end = min(math.floor((low - turn + 2.0 * half) / increment), len(distances) - 1)
+            for i in range(begin, end + 1):
+                # Along the beam to where it is nearest to the axis, and back to the surface.
+                along = ahead * fan[i, 0] + left * fan[i, 1]
+                back = max(along * along - (squared - radius * radius), 0.0)
+                distances[i] = min(distances[i], along - math.sqrt(back))
     return False
 
 
-def _meet_walls(
-    distances: Floats, lidar: Lidar, sensor: tuple[float, float], first_rad: float, walls_m: Floats
+@compiled
+def meet_walls(
+    distances: Floats, eye: Point, first: float, fan: Floats, increment: float, range_m: float, walls: Floats
 ) -> bool:
-    """Shorten the beams that meet walls; True where the sensor is inside one."""
-    dx, dy = walls_m[:, 0] - sensor[0], walls_m[:, 1] - sensor[1]
-    cos, sin = np.cos(walls_m[:, 4]), np.sin(walls_m[:, 4])
-    centre = np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=1)  # seen from the sensor, along the wall's axes
-    outside = np.abs(centre) - walls_m[:, 2:4]
-    if np.any(np.all(outside <= 0.0, axis=1)):
-        return True
-    near = np.hypot(*np.maximum(outside, 0.0).T) < lidar.range_max_m
-    walls, centre, dx, dy = walls_m[near], centre[near], dx[near], dy[near]
-    # A box is convex and the sensor outside of it: its corners span less than half a turn around any of them.
-    corners = wall_corners(walls) - sensor  # (M, 4, 2)
-    to_corners = np.arctan2(corners[..., 1], corners[..., 0])
-    middle = to_corners[:, :1]
-    spread = np.mod(to_corners - middle + math.pi, TURN) - math.pi
-    bearing = np.mod(middle[:, 0] - first_rad, TURN)
-    owner, beam, off = _beams_between(lidar, bearing, -spread.min(axis=1), spread.max(axis=1))
-    ray = off + (middle[:, 0] - walls[:, 4])[owner]  # heading of the beam along the wall's axes
-    # Between its outermost corners each beam meets the box, where it has passed the nearer face of both axes.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reach = [
-            (centre[owner, axis] - np.copysign(walls[owner, 2 + axis], towards)) / towards
-            for axis, towards in enumerate((np.cos(ray), np.sin(ray)))
-        ]
-    np.minimum.at(distances, beam, np.fmax(*reach))  # 0 / 0 is a beam in a face: the other axis counts
+    """Shorten the beams that meet walls; True where the eye is inside one. # (B,), (B, 2), (M, 5)"""
+    for m in range(len(walls)):
+        c, s, dx, dy = math.cos(walls[m, 4]), math.sin(walls[m, 4]), walls[m, 0] - eye[0], walls[m, 1] - eye[1]
+        x, y = c * dx + s * dy, c * dy - s * dx  # the middle, seen from the eye along the wall's axes
+        length, width = walls[m, 2], walls[m, 3]
+        if abs(x) <= length and abs(y) <= width:
+            return True
+        if math.hypot(max(abs(x) - length, 0.0), max(abs(y) - width, 0.0)) >= range_m:
+            continue
+        ahead = first - walls[m, 4]  # bearing of the first beam, from the wall's axis
+        corner = math.atan2(y + width, x + length)
+        before, after = 0.0, 0.0  # a box is convex and the eye outside: its corners span less than half a turn
+        for u, v in ((x - length, y + width), (x - length, y - width), (x + length, y - width)):
+            spread = (math.atan2(v, u) - corner + math.pi) % math.tau - math.pi
+            before, after = min(before, spread), max(after, spread)
+        low = (corner + before - ahead) % math.tau
+        ca, sa = math.cos(ahead), math.sin(ahead)
+        for turn in (0.0, math.tau):
+            begin = max(math.ceil((low - turn) / increment), 0)
+            end = min(math.floor((low - turn + after - before) / increment), len(distances) - 1)
+            for i in range(begin, end + 1):
+                # Between its outermost corners a beam meets the box where it has passed the nearer face of both axes.
+                along, across = ca * fan[i, 0] - sa * fan[i, 1], sa * fan[i, 0] + ca * fan[i, 1]
+                by_length = (x - math.copysign(length, along)) / along if along != 0.0 else -math.inf
+                by_width = (y - math.copysign(width, across)) / across if across != 0.0 else -math.inf
+                distances[i] = min(distances[i], max(by_length, by_width))
     return False
-
-
-def _beams_between(lidar: Lidar, bearing: Floats, before: Floats, after: Floats) -> tuple[Indices, Indices, Floats]:
-    """Pairs of a thing and a beam that may meet it, and the beam's angle from the thing's bearing.
-
-    ``bearing`` is the thing's angle after the first beam, in [0, 2 pi); it reaches ``before`` and ``after`` from there.
-    # (N,) -> (P,), (P,), (P,)
-    """
-    step = lidar.angle_increment_rad
-    over, under = np.flatnonzero(bearing + after >= TURN), np.flatnonzero(bearing < before)
-    thing = np.concatenate([np.arange(len(bearing)), over, under])  # such a thing also meets the first, or last, beams
-    bearing = np.concatenate([bearing, bearing[over] - TURN, bearing[under] + TURN])
-    first = np.maximum(np.ceil((bearing - before[thing]) / step), 0.0).astype(np.int64)
-    last = np.minimum(np.floor((bearing + after[thing]) / step), lidar.beams - 1).astype(np.int64)
-    count = np.maximum(last - first + 1, 0)
-    ends = np.cumsum(count)
-    owner = np.repeat(np.arange(len(count)), count)
-    beam = np.arange(len(owner)) + (first - ends + count)[owner]
-    return thing[owner], beam, beam * step - bearing[owner]
 
 
 def measure(lidar: Lidar, distances_m: Floats, rng: np.random.Generator, noise: bool = True) -> Floats32:
     """What the sensor reports (REP-117): range noise, -inf below the minimum range, +inf beyond the maximum, NaN for
     a beam that dropped out. # (B,) -> (B,) float32"""
-    ranges = distances_m + (rng.normal(0.0, lidar.noise_std_m, lidar.beams) if noise else 0.0)
+    ranges = distances_m + rng.normal(0.0, lidar.noise_std_m, lidar.beams) if noise else distances_m.copy()
     beyond = (distances_m > lidar.range_max_m) | (ranges > lidar.range_max_m)
-    ranges = np.where((ranges < lidar.range_min_m) | (ranges <= 0.0), -np.inf, ranges)
-    ranges = np.where(beyond, np.inf, ranges)
+    if ranges.min() < lidar.range_min_m or ranges.min() <= 0.0:
+        ranges[(ranges < lidar.range_min_m) | (ranges <= 0.0)] = -np.inf
+    ranges[beyond] = np.inf
     if noise and lidar.dropout > 0.0:
         ranges = np.where(rng.random(lidar.beams) < lidar.dropout, np.nan, ranges)
     return ranges.astype(np.float32)

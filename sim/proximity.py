@@ -12,7 +12,9 @@ from sim.robot_model import TIME_STEP_S
 from sim.wall_gap import WallGap
 from sim.worlds import World
 
-CLEAR_STEPS_MAX = 10  # in so many steps no point of the body gains more than 0.75 m/s on average
+CLEAR_STEPS_MAX = 20
+GAIN_MPS = 0.9  # in so many steps no point of the body gains more on average: 18 m/s^2 all the time; tyres give 16
+CIRCLE_STEPS = 10  # where the circle around the footprint is clear for so long, its edges are not looked at
 NEAR_M = 1.5  # cylinders within this distance of the robot's reach are kept at hand
 
 
@@ -36,11 +38,11 @@ class Proximity:
         """
         x, y, yaw = pose
         vx, vy, _, _, _, turn = velocity.tolist()
-        step_m = (math.hypot(vx, vy) + abs(turn) * self._reach_m + 0.75 + self._mover_speed_mps) * TIME_STEP_S
+        step_m = (math.hypot(vx, vy) + abs(turn) * self._reach_m + GAIN_MPS + self._mover_speed_mps) * TIME_STEP_S
         near, free_m = self._cylinders_near(x, y, standing)
         dx, dy, radius = near[0] - x, near[1] - y, near[2]
-        gap_m = float((np.hypot(dx, dy) - radius).min(initial=free_m + self._reach_m)) - self._reach_m
-        if gap_m < CLEAR_STEPS_MAX * step_m:  # the circle around the footprint may touch: look at its edges
+        gap_m = float((np.sqrt(dx * dx + dy * dy) - radius).min(initial=free_m + self._reach_m)) - self._reach_m
+        if gap_m < CIRCLE_STEPS * step_m:  # the circle around the footprint may touch: look at its edges
             c, s = math.cos(yaw), math.sin(yaw)
             forward, left = c * dx + s * dy, c * dy - s * dx
             beyond = self._normals[:, :1] * forward + self._normals[:, 1:] * left - self._offsets  # (V, N)

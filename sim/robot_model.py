@@ -40,15 +40,14 @@ class RobotModel:
     wheel_dofs_right: tuple[int, ...]
     support_geoms: tuple[int, ...]  # wheels, left ones first, and casters
     spare_mocaps: tuple[int, ...]
-    spare_geoms: tuple[int, ...]
     mover_mocaps: tuple[int, ...]
 
 
 @lru_cache(maxsize=8)
-def floor_model(robot: Robot) -> mujoco.MjModel:
-    """``build`` without the obstacles: the robot's parts have the same indices, and move by the same numbers. One for
-    all of the same robot, not to be changed."""
-    return _spec(robot).compile()
+def build_floor(robot: Robot) -> RobotModel:
+    """``build`` without any obstacle, at the origin: the robot's parts have the same indices, and move by the same
+    numbers. One for all of the same robot, not to be changed."""
+    return _parts(_spec(robot).compile(), spares=0, movers=0)
 
 
 def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | None = None) -> RobotModel:
@@ -59,8 +58,18 @@ def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | N
         dress(spec)
     model = spec.compile()
     # Compiled at the origin, so that what MuJoCo derives from that pose is the same bits as in the floor model.
+    model.qpos0[:7] = base_position(world)
+    return _parts(model, SPARE_OBSTACLES, len(world.movers))
+
+
+def base_position(world: World) -> tuple[float, ...]:
+    """The free joint's position and quaternion at the start of ``world``."""
     x, y, yaw = world.start
-    model.qpos0[:7] = x, y, 0.0, math.cos(0.5 * yaw), 0.0, 0.0, math.sin(0.5 * yaw)
+    return x, y, 0.0, math.cos(0.5 * yaw), 0.0, 0.0, math.sin(0.5 * yaw)
+
+
+def _parts(model: mujoco.MjModel, spares: int, movers: int) -> RobotModel:
+    """Where the parts of a compiled model are."""
 
     def dofs(side: str) -> tuple[int, ...]:
         return tuple(
@@ -69,7 +78,6 @@ def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | N
 
     base = int(model.body("base").id)
     supports = [i for i in range(model.ngeom) if model.geom_conaffinity[i] == GROUND]
-    spares = [model.body(f"spare_{i}") for i in range(SPARE_OBSTACLES)]
     return RobotModel(
         model,
         base,
@@ -77,9 +85,8 @@ def build(robot: Robot, world: World, dress: Callable[[mujoco.MjSpec], None] | N
         dofs("left"),
         dofs("right"),
         tuple(sorted(supports, key=lambda i: int(model.geom_bodyid[i]) == base)),  # the caster is the base's own
-        tuple(int(body.mocapid[0]) for body in spares),
-        tuple(int(model.geom(f"spare_{i}").id) for i in range(SPARE_OBSTACLES)),
-        tuple(int(model.body(f"mover_{i}").mocapid[0]) for i in range(len(world.movers))),
+        tuple(int(model.body(f"spare_{i}").mocapid[0]) for i in range(spares)),
+        tuple(int(model.body(f"mover_{i}").mocapid[0]) for i in range(movers)),
     )
 
 

@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Point32, PointStamped, TwistStamped
+from geometry_msgs.msg import PointStamped, TwistStamped
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import ChannelFloat32, PointCloud
 from std_srvs.srv import Trigger
 
-from dsac_robot.core.geometry import outward_distance
-from dsac_robot.core.kinematics import to_base
 from dsac_robot.core.params import ParameterError, param
 from dsac_robot.core.robot import load_robot
-from dsac_robot.core.values import NS, Contact, Floats, Goal, Imu, Odom, Sample, Scan, ns
+from dsac_robot.core.values import Contact, Goal, Imu, Odom, Sample, Scan, ns
 from dsac_robot.nodes.converters import (
     ConversionError,
     Frames,
@@ -35,7 +32,6 @@ from dsac_robot.nodes.converters import (
     imu_to_message,
     odom_to_message,
     plan_to_message,
-    same_frame,
     scan_to_message,
     stamp_to_message,
     twist_from_message,
@@ -45,53 +41,34 @@ from dsac_robot.nodes.run import spin
 from dsac_robot.nodes.topics import (
     CLOCK,
     CONTACT,
-    EVENTS,
     GOAL_POSE,
     IMU,
-    LATCHED,
     ODOM,
     PLAN,
     SCAN,
-    SENSOR_DATA,
     Topic,
     cmd_vel_topic,
 )
 from sim.faults import CLOCK_FAULTS, CLOCK_JUMP_NS, LIDAR_FAULTS, ODOM_FAULTS, faulty_odom, faulty_scan
 from sim.firmware_plant import FirmwarePlant
 from sim.motors import MotorPlant
-from sim.robot_model import SPARE_RADIUS_M
+from sim.ros_truth import (
+    MOVERS,
+    OBSTACLES,
+    PLACE_OBSTACLE,
+    TRUTH,
+    WALLS,
+    movers_cloud,
+    place_asked,
+    standing_cloud,
+    walls_cloud,
+)
 from sim.simulator import SimParams, Simulator
 from sim.worlds import WorldError, load_world
 
 STEP_S = 0.01  # of simulated time, between two messages on /clock
 MOVERS_NS = ns(0.1)  # between two messages on sim/movers
 FIRST_NS = ns(1.0)  # simulated time starts here: in ROS a time of 0 means that there is no clock yet
-
-TRUTH = Topic("sim/truth", Odometry, SENSOR_DATA, "simulator", "true pose, in the frame that odometry starts in")
-OBSTACLES = Topic(
-    "sim/obstacles",
-    PointCloud,
-    LATCHED,
-    "simulator",
-    "centres of standing cylinders in `odom`, channel `radius`",
-)
-WALLS = Topic(
-    "sim/walls",
-    PointCloud,
-    LATCHED,
-    "simulator",
-    "centres of the walls (boxes) in `odom`, channels `half_length`, `half_thickness`, `yaw` (of the length)",
-)
-MOVERS = Topic(
-    "sim/movers",
-    PointCloud,
-    LATCHED,
-    "simulator",
-    "centres of moving cylinders in `odom`, channels `radius`, `vx`, `vy`; 10 Hz while there are any",
-)
-PLACE_OBSTACLE = Topic(
-    "sim/place_obstacle", PointStamped, EVENTS, "tests, demos", "put a cylinder there, in `odom` or `base_link`"
-)
 
 
 @dataclass(frozen=True)
@@ -231,7 +208,7 @@ class SimBridge(StackNode):
         """What is said once at the start of a run."""
         self._publish(CONTACT, contact_to_message(Contact(self._now_ns, False)))
         self._publish_obstacles()
-        self._publish_walls()
+        self._publish(WALLS, walls_cloud(self._sim, self._now_ns, self._frames))
         self._publish_movers()
         if self._now("goal_from_world"):
             world, to_odom = self._sim.world, self._sim.world_to_odom
@@ -282,38 +259,10 @@ class SimBridge(StackNode):
             self.get_logger().warning(f"contact at {contact.stamp_ns} ns, moving at {speed:.2f} m/s")
 
     def _publish_obstacles(self) -> None:
-        cylinders = self._sim.obstacles()
-        standing = cylinders[: len(cylinders) - len(self._sim.world.movers)]
-        self._publish(OBSTACLES, self._cloud(standing, radius=standing[:, 2]))
-
-    def _publish_walls(self) -> None:
-        walls = self._sim.world.walls_m
-        along = self._turned(np.stack([np.cos(walls[:, 4]), np.sin(walls[:, 4])], axis=1))
-        yaw = np.arctan2(along[:, 1], along[:, 0])
-        self._publish(WALLS, self._cloud(walls, half_length=walls[:, 2], half_thickness=walls[:, 3], yaw=yaw))
+        self._publish(OBSTACLES, standing_cloud(self._sim, self._now_ns, self._frames))
 
     def _publish_movers(self) -> None:
-        world = self._sim.world
-        moving = self._sim.obstacles()[-len(world.movers) :] if world.movers else np.zeros((0, 3))
-        time_s = self._sim.time_ns / NS
-        velocities = self._turned(np.array([mover.velocity_mps(time_s) for mover in world.movers]).reshape(-1, 2))
-        self._publish(MOVERS, self._cloud(moving, radius=moving[:, 2], vx=velocities[:, 0], vy=velocities[:, 1]))
-
-    def _turned(self, vectors: Floats) -> Floats:
-        """Directions of the world in the frame of the odometry. # (N, 2) -> (N, 2)"""
-        to_odom = self._sim.world_to_odom
-        return np.array([to_odom(x, y) for x, y in vectors.tolist()]).reshape(-1, 2) - to_odom(0.0, 0.0)
-
-    def _cloud(self, places: Floats, **channels: Floats) -> PointCloud:
-        """Places of the world, x and y first, with a channel of one number each for each. # (N, >= 2), (N,)"""
-        message = PointCloud()
-        message.header.stamp = stamp_to_message(self._now_ns)
-        message.header.frame_id = self._frames.odom
-        for x, y in places[:, :2].tolist():
-            x, y = self._sim.world_to_odom(x, y)
-            message.points.append(Point32(x=x, y=y))
-        message.channels = [ChannelFloat32(name=name, values=values.tolist()) for name, values in channels.items()]
-        return message
+        self._publish(MOVERS, movers_cloud(self._sim, self._now_ns, self._frames))
 
     # Inputs.
 
@@ -323,18 +272,7 @@ class SimBridge(StackNode):
         self._sim.send(twist_from_message(twist, self._sim.time_ns))
 
     def _on_place_obstacle(self, message: PointStamped) -> None:
-        frame, x, y = message.header.frame_id, message.point.x, message.point.y
-        if same_frame(frame, self._frames.base):
-            world_m = self._sim.base_to_world(x, y)
-        elif same_frame(frame, self._frames.odom):
-            world_m = self._sim.odom_to_world(x, y)
-        else:
-            raise ConversionError(f"frame {frame!r}: give {self._frames.odom!r} or {self._frames.base!r}")
-        if not np.all(np.isfinite(world_m)):
-            raise ConversionError(f"point ({x}, {y}) must be finite")
-        seen_m = to_base(Odom.from_yaw(0, *self._sim.pose, 0.0, 0.0), *world_m)
-        if outward_distance(np.array([seen_m]), self._robot.footprint)[0] <= SPARE_RADIUS_M:
-            raise ConversionError(f"point ({x}, {y}) in {frame!r} is inside the robot: put it farther away")
+        world_m = place_asked(message, self._sim, self._frames)
         try:
             self._sim.place_obstacle(*world_m)
         except ValueError as error:

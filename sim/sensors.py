@@ -16,18 +16,21 @@ from dsac_robot.core.values import NS, Floats, Imu, Odom
 
 
 class BiasWalk:
-    """A bias drawn at the start and then a random walk: N(0, start), plus N(0, walk) a root second."""
+    """Biases drawn at the start and then random walks: N(0, start), plus N(0, walk) a root second."""
 
-    def __init__(self, start: Floats, walk: Floats, rng: np.random.Generator) -> None:
-        self._walk, self._rng, self._at_ns = walk, rng, 0
-        self._bias = rng.normal(0.0, 1.0, len(start)) * start
-        self._walks = bool(np.any(walk > 0.0))
+    def __init__(self, start: Sequence[float], walk: Sequence[float], rng: np.random.Generator) -> None:
+        self._walk, self._rng, self._at_ns = tuple(walk), rng, 0
+        self._bias = tuple(rng.standard_normal() * spread for spread in start)
+        self._walks = any(spread > 0.0 for spread in walk)
 
-    def at(self, time_ns: int) -> Floats:
-        """The bias at ``time_ns``, which must not be before the last one asked for. # (N,)"""
+    def at(self, time_ns: int) -> tuple[float, ...]:
+        """The biases at ``time_ns``, which must not be before the last one asked for. # (N,)"""
         if self._walks and time_ns > self._at_ns:
             root = math.sqrt((time_ns - self._at_ns) / NS)
-            self._bias = self._bias + self._rng.normal(0.0, 1.0, len(self._walk)) * self._walk * root
+            draw = self._rng.standard_normal
+            self._bias = tuple(
+                bias + draw() * spread * root for bias, spread in zip(self._bias, self._walk, strict=True)
+            )
             self._at_ns = time_ns
         return self._bias
 
@@ -38,8 +41,8 @@ class InertialUnit:
     def __init__(self, robot: Robot, rng: np.random.Generator, bias_rng: np.random.Generator, noise: bool) -> None:
         self._imu, self._rng, self._noise = robot.imu, rng, noise
         imu = robot.imu
-        self._gyro = BiasWalk(np.array([imu.gyro_bias_radps]), np.array([imu.gyro_bias_walk]), bias_rng)
-        self._accel = BiasWalk(np.full(2, imu.accel_bias_mps2), np.full(2, imu.accel_bias_walk), bias_rng.spawn(1)[0])
+        self._gyro = BiasWalk([imu.gyro_bias_radps], [imu.gyro_bias_walk], bias_rng)
+        self._accel = BiasWalk([imu.accel_bias_mps2] * 2, [imu.accel_bias_walk] * 2, bias_rng.spawn(1)[0])
         self._last_ns, self._last_velocity = 0, np.zeros(3)
 
     def measure(self, time_ns: int, velocity_mps: Floats, yaw_rad: float, yaw_rate_radps: float) -> Imu:
@@ -51,15 +54,15 @@ class InertialUnit:
         if self._noise:
             spread = [self._imu.gyro_noise_radps, self._imu.accel_noise_mps2, self._imu.accel_noise_mps2]
             true += self._rng.normal(0.0, 1.0, 3) * spread
-            true += np.append(self._gyro.at(time_ns), self._accel.at(time_ns))
+            true += self._gyro.at(time_ns) + self._accel.at(time_ns)
         return Imu(time_ns, *(float(value) for value in true))
 
     def turn_error_rad(self, time_ns: int, elapsed_s: float) -> float:
         """What integrating the gyro over the last ``elapsed_s`` adds to the true turn."""
         if not self._noise:
             return 0.0
-        white = self._rng.normal(0.0, self._imu.gyro_noise_radps)
-        return float(white + self._gyro.at(time_ns)[0]) * elapsed_s
+        white = self._rng.standard_normal() * self._imu.gyro_noise_radps
+        return (white + self._gyro.at(time_ns)[0]) * elapsed_s
 
 
 class WheelOdometry:
@@ -72,10 +75,13 @@ class WheelOdometry:
     def __init__(
         self, robot: Robot, nominal: Robot, angles_rad: Sequence[float], rng: np.random.Generator, noise: bool
     ) -> None:
-        self._robot, self._nominal, self._rng, self._noise = robot, nominal, rng, noise
+        odometry = robot.odometry
+        self._rng, self._rate_hz = rng, odometry.rate_hz
+        self._slip = odometry.slip_noise if noise else 0.0
+        self._turn_track_m = nominal.effective_track_m if odometry.heading == "wheels" else None
+        self._ticks_per_rad = odometry.ticks_per_turn / (2.0 * math.pi)
         self._ticks, self._last_ns = self._count(angles_rad), 0
         self._pose = (0.0, 0.0, 0.0)
-        odometry = robot.odometry
         errors = (odometry.radius_error_left, odometry.radius_error_right) if noise else (0.0, 0.0)
         self._metres_per_tick = [
             2.0 * math.pi * nominal.base.wheel_radius_m * (1.0 + error) / odometry.ticks_per_turn for error in errors
@@ -83,30 +89,25 @@ class WheelOdometry:
 
     def elapsed_s(self, time_ns: int) -> float:
         """Time since the last message: the simulator's steps do not divide every period."""
-        return _elapsed_s(time_ns, self._last_ns, self._robot.odometry.rate_hz)
+        return _elapsed_s(time_ns, self._last_ns, self._rate_hz)
 
     def measure(self, time_ns: int, angles_rad: Sequence[float], gyro_turn_rad: float) -> Odom:
         """The message at ``time_ns`` from wheel angles, left ones first, and the gyro's turn since the last one."""
         ticks, elapsed_s = self._count(angles_rad), self.elapsed_s(time_ns)
         half = len(ticks) // 2
-        turned = [now - before for now, before in zip(ticks, self._ticks, strict=True)]
-        left_m = sum(turned[:half]) / half * self._metres_per_tick[0]
-        right_m = sum(turned[half:]) / half * self._metres_per_tick[1]
+        left_m = (sum(ticks[:half]) - sum(self._ticks[:half])) / half * self._metres_per_tick[0]
+        right_m = (sum(ticks[half:]) - sum(self._ticks[half:])) / half * self._metres_per_tick[1]
         self._ticks, self._last_ns = ticks, time_ns
         forward_m = 0.5 * (left_m + right_m)
-        turn_rad = gyro_turn_rad
-        if self._robot.odometry.heading == "wheels":
-            turn_rad = (right_m - left_m) / self._nominal.effective_track_m
-        slip = self._robot.odometry.slip_noise
-        if self._noise and slip > 0.0:
-            forward_m += float(self._rng.normal(0.0, slip)) * math.sqrt(abs(forward_m))
+        turn_rad = gyro_turn_rad if self._turn_track_m is None else (right_m - left_m) / self._turn_track_m
+        if self._slip > 0.0:
+            forward_m += self._rng.standard_normal() * self._slip * math.sqrt(abs(forward_m))
         self._pose = move_along_arc(*self._pose, forward_m, turn_rad)
         return Odom.from_yaw(time_ns, *self._pose, forward_m / elapsed_s, turn_rad / elapsed_s)
 
     def _count(self, angles_rad: Sequence[float]) -> list[int]:
         """Encoder counts, one a wheel."""
-        per_rad = self._robot.odometry.ticks_per_turn / (2.0 * math.pi)
-        return [math.floor(angle * per_rad) for angle in angles_rad]
+        return [math.floor(angle * self._ticks_per_rad) for angle in angles_rad]
 
 
 def _elapsed_s(time_ns: int, last_ns: int, rate_hz: float) -> float:

@@ -19,7 +19,15 @@ from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Samp
 from sim.base_controller import BaseController
 from sim.lidar import cast, measure
 from sim.proximity import Proximity
-from sim.robot_model import SPARE_OBSTACLES, SPARE_RADIUS_M, TIME_STEP_S, build, floor_model
+from sim.robot_model import (
+    SPARE_OBSTACLES,
+    SPARE_RADIUS_M,
+    TIME_STEP_S,
+    RobotModel,
+    base_position,
+    build,
+    build_floor,
+)
 from sim.sensors import InertialUnit, WheelOdometry
 from sim.worlds import World
 
@@ -61,11 +69,12 @@ class Simulator:
         self.robot, self.world, self.params = robot, world, params
         self.nominal = nominal or robot
         self.rng = np.random.default_rng(seed)
-        self._parts = build(robot, world)
-        # Where nothing can be touched, the robot is stepped on an empty floor: the same numbers in half the time.
-        self._model, self._data = self._in_world = self._parts.model, mujoco.MjData(self._parts.model)
-        floor = floor_model(robot)
-        self._on_floor = floor, mujoco.MjData(floor)
+        # Where nothing can be touched, the robot is stepped on an empty floor: the same numbers in half the time. The
+        # world is compiled when something can first be touched, or when somebody looks at it.
+        self._parts = build_floor(robot)
+        self._model, self._data = self._on_floor = self._parts.model, mujoco.MjData(self._parts.model)
+        self._data.qpos[:7] = base_position(world)
+        self._built: tuple[RobotModel, mujoco.MjData] | None = None
         self._state = np.zeros(mujoco.mj_stateSize(self._model, STATE))
         self._cylinders = np.concatenate([world.cylinders_m, np.zeros((0, 3))])  # what stands; a new array on change
         self._moving = np.array([(0.0, 0.0, mover.radius_m) for mover in world.movers]).reshape(-1, 3)
@@ -73,6 +82,7 @@ class Simulator:
         self._spares: dict[int, tuple[float, float]] = {}
         self.time_ns = 0
         self.touching = False
+        self._pushed = False
         self._clear_until_ns = 0  # nothing can be touched before
         self.touched = False  # any contact so far
         self.touch_speed_mps = 0.0  # how fast the robot's body moved, just before, where it first touched
@@ -97,12 +107,12 @@ class Simulator:
     @property
     def model(self) -> mujoco.MjModel:
         """The compiled world, to draw it or to time it; not to be changed."""
-        return self._parts.model
+        return self._in_world()[0]
 
     @property
     def data(self) -> mujoco.MjData:
         """The physics' state now, obstacles and all, to look at."""
-        self._go(self._in_world)
+        self._go(self._in_world())
         return self._data
 
     @property
@@ -175,21 +185,29 @@ class Simulator:
 
     def push(self, x_n: float, y_n: float) -> None:
         """A force on the body's centre of mass from now on, in the world's axes; (0, 0) ends it. Newtons."""
-        for _, data in (self._in_world, self._on_floor):
+        self._pushed, self._clear_until_ns = (x_n, y_n) != (0.0, 0.0), 0
+        for _, data in (self._on_floor, self._built or self._on_floor):
             data.xfrc_applied[self._parts.base_body, :2] = x_n, y_n
 
     def _sync_spares(self) -> None:
         self._clear_until_ns = 0
-        for i, mocap in enumerate(self._parts.spare_mocaps):
-            x, y = self._spares.get(i, (0.0, 0.0))
-            self._in_world[1].mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
+        if self._built is not None:
+            self._place_spares(*self._built)
         extra = [(x, y, SPARE_RADIUS_M) for x, y in self._spares.values()]
         self._cylinders = np.concatenate([self.world.cylinders_m, np.array(extra, np.float64).reshape(-1, 3)])
 
+    def _place_spares(self, parts: RobotModel, data: mujoco.MjData) -> None:
+        for i, mocap in enumerate(parts.spare_mocaps):
+            x, y = self._spares.get(i, (0.0, 0.0))
+            data.mocap_pos[mocap] = [x, y, 0.5 if i in self._spares else -10.0 - i]
+
     def _place_movers(self) -> None:
         """Put what moves where it is now, for the physics and for the lidar. It yields to nothing."""
-        for i, (mover, mocap) in enumerate(zip(self.world.movers, self._parts.mover_mocaps, strict=True)):
-            self._moving[i, :2] = self._in_world[1].mocap_pos[mocap, :2] = mover.position_m(self.time_ns / NS)
+        for i, mover in enumerate(self.world.movers):
+            self._moving[i, :2] = mover.position_m(self.time_ns / NS)
+        if self._built is not None and len(self._moving):
+            parts, data = self._built
+            data.mocap_pos[list(parts.mover_mocaps), :2] = self._moving[:, :2]
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -238,8 +256,19 @@ class Simulator:
 
     def _step(self, steps: int, near: bool) -> None:
         """Step the physics: among the obstacles where they are ``near``, else on the empty floor."""
-        self._go(self._in_world if near else self._on_floor)
+        self._go(self._in_world() if near else self._on_floor)
         mujoco.mj_step(self._model, self._data, nstep=steps)
+
+    def _in_world(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model with all obstacles, and its state: made here at the first call."""
+        if self._built is None:
+            parts = build(self.robot, self.world)
+            self._built = parts, mujoco.MjData(parts.model)
+            mujoco.mj_kinematics(parts.model, self._built[1])
+            self._place_spares(*self._built)
+            self._place_movers()
+            self._built[1].xfrc_applied[parts.base_body] = self._data.xfrc_applied[parts.base_body]
+        return self._built[0].model, self._built[1]
 
     def _go(self, where: tuple[mujoco.MjModel, mujoco.MjData]) -> None:
         """Carry the robot's state over to the other model."""
@@ -262,7 +291,7 @@ class Simulator:
     def _steps_without_contact(self) -> int:
         """At least so many steps pass before the body can touch anything."""
         self._place_movers()
-        if self.touching:
+        if self.touching or self._pushed:  # a push accelerates as no tyre does
             return 0
         return self._proximity.clear_steps(self.pose, self._data.qvel[:6], self._cylinders, self._moving)
 

@@ -93,4 +93,4 @@ class TrackEnv(TaskEnv):
             info["outcome"] = "contact" if done.contact else "off_path" if terminated else "success"
             info["caused"] = self._caused
             info["lateral_m"] = path_errors(done.next_odom, self._plan).lateral_m
-        return self._observe(), reward(done, self.task), terminated, truncated, info
+        return self._observe(), reward(done, self.robot, self.task), terminated, truncated, info

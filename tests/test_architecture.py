@@ -47,15 +47,17 @@ RULES = {
 # Files that may import more than their room.
 EXTRA = {
     "dsac_robot/core/files.py": Rule(libraries=frozenset({"yaml"})),
+    "dsac_robot/core/compiled.py": Rule(libraries=frozenset({"numba"})),
     "dsac_robot/nodes/recorder.py": Rule(frozenset({"data"})),
     "sim/ros_bridge.py": Rule(frozenset({"nodes"}), ros=True),
+    "sim/ros_truth.py": Rule(frozenset({"nodes"}), ros=True),
 }
 
 # Parsed in one place, so that every file is checked the same way.
 ONE_FILE_ONLY = {"yaml": "dsac_robot/core/files.py"}
 
 # What an application may import only inside the function that needs it.
-HEAVY = {"av", "gymnasium", "matplotlib", "minari", "mujoco", "onnx", "onnxruntime", "pandas", "ray", "rclpy"}
+HEAVY = {"av", "gymnasium", "matplotlib", "minari", "mujoco", "numba", "onnx", "onnxruntime", "pandas", "ray", "rclpy"}
 HEAVY |= {"rliable", "rosbags", "scipy", "tensorboard", "tensorrt", "torch"}
 
 

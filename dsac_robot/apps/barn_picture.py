@@ -24,7 +24,7 @@ LAST_S = 5.0  # what the guard said in the last seconds
 def write_picture(job: Job, world: World, done: Drive, robot: Robot) -> Path:
     """Write ``world_N_trial_T_OUTCOME.png`` into ``job.pictures``; the path."""
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(5.2, 8.5))
+    figure, axes = plt.subplots(figsize=(6.2, 8.5), layout="constrained")
     for x, y, radius in world.cylinders_m:
         axes.add_patch(plt.Circle((x, y), radius, color=STONE, linewidth=0))
     axes.add_patch(plt.Circle(world.goal_m, GOAL_TOLERANCE_M, fill=False, color=GOAL, linestyle="--"))
@@ -44,7 +44,7 @@ def write_picture(job: Job, world: World, done: Drive, robot: Robot) -> Path:
     axes.set_xlabel(_last_words(done))
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, labels, loc="upper left", fontsize=7)
+        axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
     folder = Path(job.pictures)
     folder.mkdir(parents=True, exist_ok=True)
     return save(figure, folder / f"world_{job.world}_trial_{job.trial}_{done.outcome}.png", dpi=110)
@@ -78,4 +78,4 @@ def _last_words(done: Drive) -> str:
     numbers, counts = np.unique(last[:, 6].astype(int), return_counts=True)
     order = np.argsort(-counts)
     parts = [f"{Reason(int(numbers[i])).name} {counts[i] / len(last):.0%}" for i in order[:3]]
-    return f"guard, last {LAST_S:.0f} s: {', '.join(parts)}"
+    return "\n".join([f"guard, last {LAST_S:.0f} s:", *parts])

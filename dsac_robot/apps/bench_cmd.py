@@ -15,6 +15,7 @@ BENCHMARKS = (
     "bench_bf16",
     "bench_guard",
     "bench_link",
+    "bench_firmware",
 )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
+import itertools
+import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsac_robot.apps.docs_table import begin_of, write_table
+from dsac_robot.apps.faults_cases import INPUTS, PROCESSES, Case
 from dsac_robot.apps.figures import Figure, report, status, write_json
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.reasons import Reason
@@ -19,75 +22,11 @@ if TYPE_CHECKING:
     from dsac_robot.apps.faults_stage import FaultStage, Stop
 
 TIME_S_MAX, DISTANCE_M_MAX = 1.0, 1.2  # from 2 m/s
-R = Reason
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing that breaks, and what the guard must call it."""
-
-    name: str
-    reasons: tuple[Reason, ...]  # any of them; none: the guard is what is broken
-    asked: tuple[float, float] | None = (0.0, 0.0)  # what a broken policy asks instead; (0, 0): it is not broken
-    age_s: float = 0.0  # of the stamps of its commands
-    parameters: Mapping[str, str] = field(default_factory=dict)  # faults of the simulated robot
-    second: str = ""  # policy | guard: a second publisher on its topic
-    process: str = ""  # which one is killed, stopped or slowed
-    how: str = ""  # kill | stop | slow | pause
-    reset: bool = False  # recovery needs ~/reset
-    service: str = ""  # called as the fault
-
-
-def _lidar(fault: str, *reasons: Reason) -> Case:
-    return Case(f"lidar {fault.replace('_', ' ')}", reasons, parameters={"lidar_fault": fault})
-
-
-def _odom(fault: str, *reasons: Reason) -> Case:
-    return Case(f"odometry {fault.replace('_', ' ')}", reasons, parameters={"odom_fault": fault})
-
-
-def _clock(fault: str, *reasons: Reason) -> Case:
-    return Case(f"clock {fault}", reasons, parameters={"clock_fault": fault})
-
-
-INPUTS = (
-    Case("command NaN", (R.COMMAND_NOT_FINITE,), asked=(math.nan, 0.0)),
-    Case("command Inf", (R.COMMAND_NOT_FINITE,), asked=(0.5, math.inf)),
-    Case("command out of range", (R.COMMAND_OUT_OF_RANGE,), asked=(3.0, 0.0)),
-    Case("command old stamp", (R.COMMAND_STALE,), asked=(0.5, 0.0), age_s=1.0),
-    Case("command future stamp", (R.COMMAND_FROM_FUTURE,), asked=(0.5, 0.0), age_s=-1.0),
-    Case("commands end", (R.COMMAND_STALE,), asked=None),
-    Case("second publisher of policy/cmd_vel", (R.COMMAND_SECOND_PUBLISHER,), second="policy"),
-    Case("second publisher of cmd_vel", (R.COMMAND_SECOND_PUBLISHER,), second="guard"),
-    _lidar("nan", R.SCAN_ALL_INVALID),
-    _lidar("blank", R.SCAN_BLANK),
-    _lidar("frozen", R.SCAN_FROZEN),
-    _lidar("half_invalid", R.SCAN_HALF_BLIND),
-    _lidar("wrong_count", R.SCAN_WRONG_COUNT),
-    _lidar("wrong_frame", R.SCAN_WRONG_FRAME),
-    _lidar("future_stamp", R.SCAN_FROM_FUTURE),
-    _lidar("old_stamp", R.SCAN_STALE),
-    _lidar("repeated_stamp", R.SCAN_OUT_OF_ORDER),
-    _lidar("silent", R.SCAN_STALE),
-    _odom("nan", R.ODOM_NOT_FINITE),
-    _odom("jump", R.ODOM_JUMP),
-    _odom("frozen", R.ODOM_FROZEN),
-    _odom("future_stamp", R.ODOM_FROM_FUTURE),
-    _odom("silent", R.ODOM_STALE),
-    # Sensors go on without the clock: their stamps are ahead of it before its silence is long enough.
-    _clock("stop", R.CLOCK_LOST, R.SCAN_FROM_FUTURE, R.ODOM_FROM_FUTURE, R.COMMAND_FROM_FUTURE),
-    _clock("forward", R.CLOCK_JUMP),
-    _clock("back", R.CLOCK_JUMP),
-    Case("guard paused for 0.4 s", (R.LOOP_OVERRUN,), process="safety_guard", how="pause"),
-    Case("~/stop", (R.OPERATOR_STOP,), service="safety_guard/stop", reset=True),
-)
-PROCESSES = (
-    *(Case(f"policy {how}", (R.COMMAND_STALE,), process="policy", how=how) for how in ("kill", "stop", "slow")),
-    *(Case(f"monitor {how}", (R.VERDICT_MISSING,), process="ood_monitor", how=how) for how in ("kill", "stop", "slow")),
-    Case("guard kill", (), process="safety_guard", how="kill"),
-    Case("guard stop", (R.LOOP_OVERRUN, R.CLOCK_JUMP), process="safety_guard", how="stop"),
-    Case("guard slow", (R.LOOP_OVERRUN,), process="safety_guard", how="slow"),
-)
+LEARNED_MPS_MAX = 1.8  # about as fast as the shipped policy goes
+COMMAND = "dsac-robot bench faults"
+DOMAIN_FIRST, DOMAINS = 40, 60  # up to 101 all work on any system
+_GRAPHS = itertools.count()  # each graph has a namespace of its own
+TRIES = 2  # of a drive that did not get under way; what was measured is never measured again
 
 
 @dataclass(frozen=True)
@@ -117,12 +56,17 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "faults", help="each fault, injected at speed: stop time, distance, reason, recovery"
     )
-    parser.add_argument("--speeds", default="0.5,1,2", help="m/s, for the faults of inputs (default: 0.5,1,2)")
-    parser.add_argument("--only", metavar="TEXT", help="only faults whose name contains this")
+    parser.add_argument("--speeds", default="0.5,1,2", help="m/s at which it strikes (default: 0.5,1,2)")
+    parser.add_argument("--only", metavar="TEXT", help="only faults whose name contains this; none: no runs")
     parser.add_argument("--bundle", default="navigate_jackal", help="bundle that drives in the faults of processes")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle without a trusted signature")
-    parser.add_argument("--real-time-factor", type=float, default=0.5, help="of the simulated robot (default: 0.5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and the table")
+    parser.add_argument("--real-time-factor", type=float, default=1.0, help="of the simulated robot (default: 1)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write figures and rows; with --only, into those there"
+    )
+    parser.add_argument(
+        "--docs", type=Path, metavar="FILE", help=f"page whose table, after {begin_of(COMMAND)!r}, is written anew"
+    )
     parser.add_argument("--strict", action="store_true", help="exit status 1 if a target is missed")
     parser.set_defaults(run=run_faults)
 
@@ -143,140 +87,170 @@ def run_faults(args: argparse.Namespace) -> int:
     speeds = speeds_of(args.speeds)
     if not 0.05 <= args.real_time_factor <= 1.0:
         raise ParameterError(f"--real-time-factor {args.real_time_factor} is outside [0.05, 1]")
-    inputs = [case for case in INPUTS if not args.only or args.only in case.name]
-    processes = [case for case in PROCESSES if not args.only or args.only in case.name]
-    if not inputs and not processes:
+    cases = [case for case in (*INPUTS, *PROCESSES) if not args.only or args.only in case.name]
+    if not cases and args.only != "none":
         known = ", ".join(case.name for case in (*INPUTS, *PROCESSES))
         raise ParameterError(f"--only {args.only!r} is in no fault's name; known: {known}")
-
-    from dsac_robot.nodes.run import init
-
-    init([])
-    rows: list[Row] = []
-    if inputs:
-        rows += run_inputs(inputs, speeds, args)
-    for number, case in enumerate(processes):
-        rows += run_process(case, number, args)
+    before = read_rows(args.json) if args.only and args.json is not None and args.json.is_file() else []
+    rows = measured(cases, speeds, args) if cases else []
+    missing = len(cases) * len(speeds) - len(rows)
+    rows = merged(before, rows)
     if not rows:
         print("dsac-robot: no fault could be measured; see above", file=sys.stderr)
         return 2
-    wanted = len(inputs) * len(speeds) + len(processes)
-    figures = [*figures_of(rows), Figure("not_measured", float(wanted - len(rows)), "", 0.0, at_least=False)]
+    figures = [*figures_of(rows), Figure("not_measured", float(missing), "", 0.0, at_least=False)]
     print(markdown(rows))
     for figure in figures:
-        print(
-            f"{figure.name:>26} {figure.value:g} {figure.unit}"
-            + (f"  target {figure.target:g}" if figure.target is not None else "")
-        )
-    write_json(args.json, report(figures, faults=[asdict(row) | {"ok": row.ok} for row in rows]))
+        target = f"  target {figure.target:g}" if figure.target is not None else ""
+        print(f"{figure.name:>26} {figure.value:g} {figure.unit}{target}")
+    if cases:
+        saved = [asdict(row) | {"ok": row.ok} for row in rows]
+        write_json(args.json, report(figures, real_time_factor=args.real_time_factor, faults=saved))
+    if args.docs is not None:
+        write_table(args.docs, COMMAND, markdown(rows))
     return status(figures, args.strict)
 
 
-def _namespace(name: str) -> str:
-    return f"faults_{os.getpid()}_{name}"
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an earlier ``--json FILE``. Raises ParameterError where it is none."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))["faults"]
+        rows = [{key: value for key, value in row.items() if key != "ok"} for row in saved]
+        return [Row(**{**row, "expected": tuple(row["expected"])}) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParameterError(f"{path} was not written by {COMMAND}: {error}") from None
 
 
-def _specs(args: argparse.Namespace, policy: bool) -> list[Any]:
+def merged(before: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The rows of both, new ones in place of old, in the order of the cases; faults that are known no more left out."""
+    rows = {(row.fault, row.asked_mps): row for row in (*before, *new)}
+    order = [case.name for case in (*INPUTS, *PROCESSES)]
+    known = [key for key in rows if key[0] in order]
+    return [rows[key] for key in sorted(known, key=lambda key: (order.index(key[0]), key[1]))]
+
+
+def measured(cases: Sequence[Case], speeds: Sequence[float], args: argparse.Namespace) -> list[Row]:
+    """All cases at all speeds: what kills a process on a graph of its own, for DDS misses it for a while."""
+    from dsac_robot.nodes.run import init
+
+    # /clock is one for all namespaces: in a domain of its own no other simulation, and no robot, is disturbed.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(DOMAIN_FIRST + os.getpid() % DOMAINS))
+    init([])
+    rows: list[Row] = []
+    for learned in (False, True):
+        mine = [(case, speed) for case in cases for speed in speeds if case.learned == learned]
+        shared = [(case, speed) for case, speed in mine if not case.kills]
+        for group in (shared, *([drive] for drive in mine if drive[0].kills)):
+            rows += _on_one_graph(group, learned, args) if group else []
+    return rows
+
+
+def _on_one_graph(drives: Sequence[tuple[Case, float]], learned: bool, args: argparse.Namespace) -> list[Row]:
+    """The cases one after the other, at their speeds. Where a process died that should not have, again on a new one."""
+    from dsac_robot.apps.up_processes import ProcessError
+
+    rows: list[Row] = []
+    left, tries = list(drives), 0
+    while left and tries < TRIES:
+        tries += 1
+        try:
+            for row in _rows(left, learned, args):
+                rows.append(row)
+                left = [(case, speed) for case, speed in left if (case.name, speed) != (row.fault, row.asked_mps)]
+            return rows
+        except ProcessError as error:
+            print(f"{error}; again on a new graph", flush=True)
+    return rows
+
+
+def _rows(drives: Sequence[tuple[Case, float]], learned: bool, args: argparse.Namespace) -> Iterator[Row]:
+    from dsac_robot.apps.faults_stage import FaultStage
+    from dsac_robot.apps.up_processes import Processes
+
+    namespace = f"faults_{os.getpid()}_{next(_GRAPHS)}"
+    with Processes(namespace) as processes:
+        for spec in _specs(args, learned):
+            processes.start(spec)
+        stage = FaultStage(processes, namespace, plays_policy=not learned)
+        try:
+            for case, speed in drives:
+                row = _tried(stage, case, speed, min(speed, LEARNED_MPS_MAX) if learned else speed)
+                if row is not None:
+                    print(text_of(row), flush=True)
+                    yield row
+        finally:
+            stage.close()
+
+
+def _specs(args: argparse.Namespace, learned: bool) -> list[Any]:
     from dsac_robot.apps.up_processes import NodeSpec
     from dsac_robot.core.files import share_path
 
     clock = {"use_sim_time": True}
-    guard = {**clock, "blank_is_fault": True, "require_verdict": policy, "blackbox_dir": "", "fallback_after_s": 0.0}
+    guard = {**clock, "blank_is_fault": True, "require_verdict": learned, "blackbox_dir": "", "fallback_after_s": 0.0}
     guard["min_dwell_s"] = 1.0  # a fault that is over at once is a stop that can be measured
-    learned = {**clock, "bundle": str(args.bundle), "allow_unsigned": args.allow_unsigned}
+    bundle = {**clock, "bundle": str(args.bundle), "allow_unsigned": args.allow_unsigned}
     made = [
         NodeSpec("sim_bridge", (), {"world": "empty", "real_time_factor": args.real_time_factor}),
         NodeSpec("safety_guard", (share_path("config", "safety_guard_static.yaml"),), guard),
     ]
-    return [*made, NodeSpec("ood_monitor", (), learned), NodeSpec("policy", (), learned)] if policy else made
+    return [*made, NodeSpec("ood_monitor", (), bundle), NodeSpec("policy", (), bundle)] if learned else made
 
 
-def run_inputs(cases: list[Case], speeds: list[float], args: argparse.Namespace) -> list[Row]:
-    """The faults of inputs, one after the other on one graph; the benchmark plays the policy."""
-    from dsac_robot.apps.faults_stage import FaultStage
-    from dsac_robot.apps.up_processes import Processes
+def _tried(stage: FaultStage, case: Case, asked_mps: float, speed_mps: float) -> Row | None:
+    """One drive and one fault. None where the robot did not get under way, or did not come to rest."""
+    from dsac_robot.apps.faults_stage import FaultsError
 
-    rows = []
-    with Processes(_namespace("inputs")) as processes:
-        for spec in _specs(args, policy=False):
-            processes.start(spec)
-        stage = FaultStage(processes, _namespace("inputs"), plays_policy=True)
-        for case in cases:
-            for speed in speeds:
-                rows += _tried(stage, case, speed)
-        stage.close()
-    return rows
+    for _ in range(1 if case.kills else TRIES):
+        try:
+            stage.restart(speed_mps)
+            return _row(case, asked_mps, _struck(stage, case, speed_mps))
+        except FaultsError as error:
+            print(f"{case.name} at {asked_mps:g} m/s: not measured: {error}", flush=True)
+            stage.mend(case.process or None, case.parameters)
+    return None
 
 
 def _struck(stage: FaultStage, case: Case, speed_mps: float) -> Stop:
     """Break, measure, mend, and see whether the robot drives again."""
-    from std_srvs.srv import Trigger
-
     from dsac_robot.apps.faults_stage import Stop
 
-    def strike() -> None:
-        if case.asked != (0.0, 0.0):
-            stage.asked, stage.age_s = case.asked, case.age_s
-        if case.parameters:
-            stage.faults(**case.parameters)
-        if case.second:
-            stage.second_publisher(case.second)
-        if case.service:
-            stage.call(Trigger, case.service)
-        if case.how in ("stop", "pause"):
-            stage.hold(case.process, True)
-        if case.how == "pause":
-            stage.until(lambda: False, "time", 0.4)
-            stage.hold(case.process, False)
-        if case.how == "slow":
-            stage.slow(case.process, 0.35, 0.05)
-        if case.how == "kill":
-            stage.processes.kill(case.process)
-
-    struck, (time_s, distance_m) = stage.measure(strike)
-    if case.how == "stop":  # a guard that wakes up says why it stops
+    struck, (time_s, distance_m) = stage.measure(lambda: _strike(stage, case))
+    if case.how == "stop" and not case.learned:  # a guard that wakes up says why it stops
         stage.hold(case.process, False)
         stage.until(lambda: stage.reason() != Reason.NONE, "a reason", 2.0)
     reason, recovered = stage.reason(), False
-    if case.how != "kill":
+    if not case.kills:
         stage.mend(case.process or None, case.parameters)
         stage.asked, stage.age_s = (speed_mps, 0.0), 0.0
         recovered = stage.drives_again(case.reset)
     return Stop(struck.speed_mps, time_s, distance_m, reason, stage.touched, recovered)
 
 
-def run_process(case: Case, number: int, args: argparse.Namespace) -> list[Row]:
-    """One fault of a process on a graph of its own, for what was killed is missed by DDS for a while."""
-    from dsac_robot.apps.faults_stage import FaultStage
-    from dsac_robot.apps.up_processes import Processes
+def _strike(stage: FaultStage, case: Case) -> None:
+    from std_srvs.srv import Trigger
 
-    namespace = _namespace(f"process{number}")
-    with Processes(namespace) as processes:
-        for spec in _specs(args, policy=True):
-            processes.start(spec)
-        stage = FaultStage(processes, namespace, plays_policy=False)
-        rows = _tried(stage, case, 1.8)  # about as fast as the policy goes
-        stage.close()
-    return rows
-
-
-def _tried(stage: FaultStage, case: Case, speed_mps: float) -> list[Row]:
-    """One drive and one fault. No row where the robot did not get under way, or did not come to rest."""
-    from dsac_robot.apps.faults_stage import FaultsError
-    from dsac_robot.apps.up_processes import ProcessError
-
-    try:
-        stage.restart(speed_mps)
-        row = _row(case, speed_mps, _struck(stage, case, speed_mps))
-    except (FaultsError, ProcessError) as error:
-        print(f"{case.name} at {speed_mps:g} m/s: not measured: {error}", flush=True)
-        return []
-    print(text_of(row), flush=True)
-    return [row]
+    if case.asked != (0.0, 0.0):
+        stage.asked, stage.age_s = case.asked, case.age_s
+    if case.parameters:
+        stage.faults(**case.parameters)
+    if case.second:
+        stage.second_publisher(case.second)
+    if case.service:
+        stage.call(Trigger, case.service)
+    if case.how in ("stop", "pause"):
+        stage.hold(case.process, True)
+    if case.how == "pause":
+        stage.until(lambda: False, "time", 0.4)
+        stage.hold(case.process, False)
+    if case.how == "slow":
+        stage.slow(case.process, case.stopped_s, case.running_s)
+    if case.kills:
+        stage.processes.kill(case.process)
 
 
 def _row(case: Case, asked_mps: float, stop: Stop) -> Row:
-    recovered = None if case.how == "kill" else stop.recovered
+    recovered = None if case.kills else stop.recovered
     expected = tuple(reason.name for reason in case.reasons)
     return Row(
         *(case.name, asked_mps, stop.speed_mps, stop.time_s, stop.distance_m),
@@ -306,14 +280,23 @@ def figures_of(rows: list[Row]) -> list[Figure]:
     ]
 
 
-def markdown(rows: list[Row]) -> str:
-    """The table of docs/safety.md: a row a fault, time and distance at each speed."""
-    text = "| fault | reason | speed (m/s): stop time (s), distance (m) |\n|---|---|---|\n"
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of docs/safety.md: a row a fault; time and distance at each speed."""
+    speeds = sorted({row.asked_mps for row in rows})
+    head = ["fault", "reason", *(f"from {speed:g} m/s" for speed in speeds)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for fault in dict.fromkeys(row.fault for row in rows):
-        mine = [row for row in rows if row.fault == fault]
-        reasons = " ".join(f"`{reason}`" for reason in dict.fromkeys(r.reason for r in mine)).replace(
-            "`NONE`", "the base's own timeout"
-        )
-        cells = "; ".join(f"{r.speed_mps:.1f}: {r.time_s:.2f}, {r.distance_m:.2f}" for r in mine)
-        text += f"| {fault} | {reasons} | {cells} |\n"
-    return text
+        mine = {row.asked_mps: row for row in rows if row.fault == fault}
+        reasons = dict.fromkeys(row.reason for row in mine.values())
+        named = " ".join("the base's own timeout" if name == "NONE" else f"`{name}`" for name in reasons)
+        cells = [fault, named, *(_cell(mine.get(speed)) for speed in speeds)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "not measured"
+    stop = f"{row.time_s:.2f} s, {row.distance_m:.2f} m"
+    stop += "" if abs(row.speed_mps - row.asked_mps) <= 0.1 * row.asked_mps else f" (from {row.speed_mps:.2f})"
+    return stop if row.ok else f"**{stop}**"

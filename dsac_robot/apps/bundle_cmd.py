@@ -22,17 +22,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verify = actions.add_parser("verify", help="check signature, hashes, card and models; with --robot the contract")
     show = actions.add_parser("show", help="print what is in a bundle")
     engine = actions.add_parser("build-engine", help="build TensorRT engines of the models on this machine's GPU")
-    for parser, run in ((verify, _verify), (show, _show), (engine, _build_engine)):
-        parser.add_argument("dir", type=Path, metavar="DIR", help="the bundle's directory")
-        parser.add_argument("--trusted", type=Path, metavar="DIR", help="trusted keys (default: config/trusted_keys)")
-        parser.add_argument("--allow-unsigned", action="store_true", help="accept it without a trusted signature")
-        parser.set_defaults(run=_guarded(run))
-    engine.add_argument("--out", type=Path, metavar="DIR", help="engine cache (default: ~/.cache/dsac_robot/engines)")
     diff = actions.add_parser("diff", help="what differs between two bundles, contract first")
-    diff.add_argument("dirs", type=Path, nargs=2, metavar="DIR", help="two bundles")
-    diff.add_argument("--trusted", type=Path, metavar="DIR", help="trusted keys (default: config/trusted_keys)")
-    diff.add_argument("--allow-unsigned", action="store_true", help="accept them without a trusted signature")
+    for parser, run in ((verify, _verify), (show, _show), (engine, _build_engine)):
+        parser.add_argument("dir", type=Path, metavar="BUNDLE", help="its directory, or the name of a shipped one")
+        parser.set_defaults(run=_guarded(run))
+    diff.add_argument("dirs", type=Path, nargs=2, metavar="BUNDLE", help="directory, or the name of a shipped one")
     diff.set_defaults(run=_guarded(_diff))
+    for parser in (verify, show, engine, diff):
+        parser.add_argument("--trusted", type=Path, metavar="DIR", help="trusted keys (default: config/trusted_keys)")
+    for parser in (verify, engine):
+        parser.add_argument("--allow-unsigned", action="store_true", help="accept it without a trusted signature")
+    engine.add_argument("--out", type=Path, metavar="DIR", help="engine cache (default: ~/.cache/dsac_robot/engines)")
     actions.add_parser("schema", help="print the JSON Schema of card.json").set_defaults(run=_guarded(_schema))
     verify.add_argument("--robot", help="a robot's name or .yaml file that the bundle must fit")
     sign = actions.add_parser("sign", help="sign a bundle whose files fit its MANIFEST")
@@ -63,19 +63,24 @@ def _guarded(run: Run) -> Run:
     return guarded
 
 
-def _load(args: argparse.Namespace, directory: Path | None = None) -> Bundle:
+def _load(directory: Path, trusted: Path | None, allow_unsigned: bool) -> Bundle:
     from dsac_robot.bundle.deployed import load_bundle
 
-    bundle = load_bundle(directory or args.dir, args.trusted, args.allow_unsigned)
+    bundle = load_bundle(directory, trusted, allow_unsigned)
     if bundle.warning:
-        print(f"WARNING: {bundle.warning}", file=sys.stderr)
+        print(f"WARNING: {directory} is NOT TRUSTED: {bundle.warning}", file=sys.stderr)
     return bundle
+
+
+def _look_at(args: argparse.Namespace, directory: Path) -> Bundle:
+    """The bundle to be read by a person, whoever made it; one that was altered is refused all the same."""
+    return _load(directory, args.trusted, allow_unsigned=True)
 
 
 def _verify(args: argparse.Namespace) -> int:
     from dsac_robot.bundle.deployed import check_contents, check_robot
 
-    bundle = _load(args)
+    bundle = _load(args.dir, args.trusted, args.allow_unsigned)
     for report in check_contents(bundle):
         print(report)
     if args.robot:
@@ -88,7 +93,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    bundle = _load(args)
+    bundle = _look_at(args, args.dir)
     print("\n".join(describe(bundle)))
     return 0
 
@@ -96,7 +101,7 @@ def _show(args: argparse.Namespace) -> int:
 def _diff(args: argparse.Namespace) -> int:
     from dsac_robot.apps.bundle_diff import differences
 
-    lines = differences(*(_load(args, directory) for directory in args.dirs))
+    lines = differences(*(_look_at(args, directory) for directory in args.dirs))
     print("\n".join(lines) if lines else "no difference")
     return 0
 
@@ -112,7 +117,7 @@ def _build_engine(args: argparse.Namespace) -> int:
     from dsac_robot.bundle.deployed import model_inputs
     from dsac_robot.bundle.engine_build import build_engine, plan_engine
 
-    bundle = _load(args)
+    bundle = _load(args.dir, args.trusted, args.allow_unsigned)
     for name, (model, inputs) in model_inputs(bundle).items():
         plan = plan_engine(model, inputs, name)
         print(f"{name}: {plan.model_sha256[:16]}, weights {', '.join(plan.weight_types)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,13 @@ else:
     SubParsers = argparse._SubParsersAction
 
 
+class _Parser(argparse.ArgumentParser):
+    """Help often is a docstring: without its double backticks. Parsers of sub-commands are of this class, too."""
+
+    def format_help(self) -> str:
+        return super().format_help().replace("``", "")
+
+
 class _Commands(SubParsers):
     """Takes the commands from the modules' ``register``, and says of each what ``COMMANDS`` says."""
 
@@ -56,7 +64,7 @@ class _Commands(SubParsers):
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """The command line: whole, or with the arguments of ``command`` alone and the others only listed, which imports no
     module but its own."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="dsac-robot", description="Train, export, deploy, guard, record and replay learned policies of a robot."
     )
     top.add_argument("--version", action="version", version=__version__)
@@ -71,7 +79,8 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Status 0: it ran; 1: a target was missed under --strict; 2: bad input, said on stderr."""
+    """Run one command. Status 0: it ran; 1: a target was missed under --strict; 2: bad input, said on stderr;
+    130: stopped by Ctrl-C."""
     words = sys.argv[1:] if argv is None else argv
     args = parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
@@ -79,6 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ParameterError, FileNotFoundError) as error:
         print(f"dsac-robot: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ndsac-robot: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who read our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+        return 141  # as a shell says of a program that SIGPIPE ended
 
 
 if __name__ == "__main__":

@@ -26,6 +26,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     build.add_argument("--robot", required=True, help="the robot that recorded them: a name or a .yaml file")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new data set")
     build.add_argument("--bundle", type=Path, metavar="DIR", help="take the observation's layout from this bundle")
+    build.add_argument(
+        "--task",
+        choices=("navigate", "track"),
+        help="what the drives are judged by (default: the bundle's, or navigate)",
+    )
+    build.add_argument(
+        "--plan-speed",
+        type=float,
+        metavar="MPS",
+        help="speed of a recorded plan whose poses are no schedule, as the policy's plan_speed_mps (default: 0.3)",
+    )
     build.add_argument("--namespace", help="the robot's namespace in the bags (default: each bag's only one)")
     build.add_argument(
         "--ticks", choices=("auto", "scan"), default="auto", help="auto: the policy's own ticks where recorded"
@@ -56,17 +67,21 @@ def _guarded(run: Run) -> Run:
 
 
 def _build(args: argparse.Namespace) -> int:
+    from dsac_robot.core.params import build
     from dsac_robot.core.robot import load_robot
     from dsac_robot.data.episodes import EpisodeParams
-    from dsac_robot.data.minari_store import build_dataset
+    from dsac_robot.data.minari_store import TASKS, build_dataset
 
     robot = load_robot(args.robot)
+    task, layout = _task(args.task, args.bundle, robot)
+    settings = {"ticks": args.ticks} | ({} if args.plan_speed is None else {"plan_speed_mps": args.plan_speed})
     report = build_dataset(
         args.bags,
         robot,
         args.out,
-        layout=_layout(args.bundle, robot),
-        params=EpisodeParams(ticks=args.ticks),
+        layout=layout,
+        task=TASKS[task](),
+        params=build(EpisodeParams, settings, "--plan-speed"),
         namespace=args.namespace,
         progress=lambda line: print(line, file=sys.stderr),
     )
@@ -74,16 +89,20 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
-def _layout(bundle: Path | None, robot: Robot) -> ObservationLayout:
-    from dsac_robot.core.observation import ObservationLayout
+def _task(asked: str | None, bundle: Path | None, robot: Robot) -> tuple[str, ObservationLayout]:
+    """The task and the observation's layout. Raises ParameterError where the bundle is of another task."""
+    from dsac_robot.core.observation import layout_for
+    from dsac_robot.core.params import ParameterError
 
     if bundle is None:
-        return ObservationLayout()
+        return asked or "navigate", layout_for(asked or "navigate", robot)
     from dsac_robot.bundle.deployed import check_robot, load_bundle
 
     card = load_bundle(bundle, None, True).card  # only read: it drives nothing here
     check_robot(card, robot)
-    return card.layout
+    if asked not in (None, card.task):
+        raise ParameterError(f"--task {asked}: bundle {card.name!r} is of {card.task}; leave --task or --bundle out")
+    return card.task, card.layout
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -104,6 +123,7 @@ def describe(dataset: Dataset) -> list[str]:
     layout = dataset.layout
     return [
         f"{dataset.id}: {len(episodes)} episodes, {dataset.steps} steps of robot {dataset.robot.name}",
+        f"task {dataset.task_name}",
         f"observation: {', '.join(layout.terms)}; period {layout.control_period_s} s, {layout.frames} frames",
         f"reward version {dataset.reward_version}",
         f"return: mean {returns.mean():.3f}, least {returns.min():.3f}, most {returns.max():.3f}",

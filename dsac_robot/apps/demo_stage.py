@@ -13,11 +13,10 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PointStamped, PoseStamped
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import SetBool, Trigger
 
 from dsac_robot.apps.report_notes import EVENT, TOPIC, Note
+from dsac_robot.apps.ros_call import call, set_texts
 from dsac_robot.apps.up_processes import Processes
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Odom, ns
@@ -26,7 +25,7 @@ from dsac_robot.nodes.run import make_executor
 from dsac_robot.nodes.states import SafetyState, decision_from_message
 from dsac_robot.nodes.topics import GOAL_POSE, LATCHED, POLICY_CMD_VEL, SAFETY_STATE, TELEOP_CMD_VEL, Topic
 from sim.robot_model import SPARE_RADIUS_M
-from sim.ros_bridge import OBSTACLES, PLACE_OBSTACLE, TRUTH
+from sim.ros_truth import OBSTACLES, PLACE_OBSTACLE, TRUTH
 
 NOTES = Topic(TOPIC, DiagnosticArray, LATCHED, "demo", "what is done to the robot, and when")
 NOTES_KEPT = 100
@@ -221,23 +220,13 @@ class Stage:
 
     def set_parameters(self, **wanted: str) -> None:
         """Set text parameters of the simulator."""
-        kind = ParameterType.PARAMETER_STRING
-        parameters = [
-            Parameter(name=name, value=ParameterValue(type=kind, string_value=text)) for name, text in wanted.items()
-        ]
-        request = SetParameters.Request(parameters=parameters)
-        for result in self.call(SetParameters, "sim_bridge/set_parameters", request).results:
-            if not result.successful:
-                raise StageError(f"the simulator refuses {wanted}: {result.reason}")
+        refused = set_texts(self.node, self.until, "sim_bridge", wanted)
+        if refused:
+            raise StageError(f"the simulator refuses {'; '.join(refused)}")
 
     def call(self, kind: Any, name: str, request: Any = None) -> Any:
         """Call a service and wait for its answer."""
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}")
-        future = client.call_async(kind.Request() if request is None else request)
-        self.until(future.done, f"answer of {name}")
-        self.node.destroy_client(client)
-        return future.result()
+        return call(self.node, self.until, kind, name, request)
 
 
 def note_to_message(note: Note) -> DiagnosticArray:

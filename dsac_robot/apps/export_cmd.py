@@ -22,6 +22,7 @@ import numpy as np
 from dsac_robot.apps.figures import git_revision
 from dsac_robot.apps.parallel import run_all
 from dsac_robot.apps.run_record import FILE, read_record
+from dsac_robot.apps.run_robot import ROBOT_FILE, robot_of_run
 from dsac_robot.core.files import load_yaml
 from dsac_robot.core.observation import layout_for
 from dsac_robot.core.ood import episode_maximum
@@ -55,11 +56,11 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("export")
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of dsac-robot train")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle to write")
-    parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
+    parser.add_argument("--robot", help="robot name or .yaml file (default: the one that the run was trained for)")
     parser.add_argument("--actor", type=Path, metavar="FILE", help="a snapshot in RUN/actors (default: the last state)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="private key to sign with (default: unsigned)")
     parser.add_argument("--name", help="the bundle's name (default: that of its task and robot, as navigate_jackal)")
-    parser.add_argument("--episodes", type=int, default=600, help="drives for the monitor (default: 600)")
+    parser.add_argument("--episodes", type=int, default=600, help="drives for the monitor, at least 400 (default: 600)")
     parser.add_argument(
         "--profile",
         choices=("static", "dynamic"),
@@ -84,13 +85,16 @@ def task_of(folder: Path) -> str:
 
 
 def worlds_of(task: str, recipe: dict[str, Any], robot: Robot) -> Callable[[int], World]:
-    """The generator of the drives' worlds: clutter for ``navigate``, for ``track`` as in training."""
+    """The generator of the drives' worlds: clutter for ``navigate``; for ``track`` as in training, but as long as the
+    task's episodes are, whatever the recipe cut them to."""
     from dsac_robot.apps.train_cmd import read_recipe
     from sim.track import TrackEnvParams
     from sim.worlds import generate_clutter
 
     environment = read_recipe(recipe, "recipe.yaml", task).environment
-    return environment.source(robot) if isinstance(environment, TrackEnvParams) else generate_clutter
+    if not isinstance(environment, TrackEnvParams):
+        return generate_clutter
+    return replace(environment, time_limit_s=TrackEnvParams().time_limit_s).source(robot)
 
 
 def load_actor(
@@ -211,6 +215,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from dsac_robot.apps.bundling import CALIBRATION_EPISODES_MIN, OPEN, Trained, calibrate, check_place, with_record
+    from dsac_robot.bundle.deployed import check_robot
     from dsac_robot.bundle.errors import BundleError
     from dsac_robot.bundle.keys import load_private_key
     from dsac_robot.bundle.write import write_bundle
@@ -222,11 +227,16 @@ def run(args: argparse.Namespace) -> int:
     try:
         check_place(args.out)
         key = load_private_key(args.key) if args.key else None
-        robot, task = load_robot(args.robot), task_of(args.run_folder)
+        load_yaml(args.run_folder / "recipe.yaml")  # where RUN is no run, say so first
+        task, args.robot = task_of(args.run_folder), robot_of_run(args.run_folder, args.robot)
+        robot = load_robot(args.robot)
         args.profile = args.profile or ("dynamic" if task == "track" else "static")
         actor, updates, recipe = load_actor(args.run_folder, args.actor, robot, task)
         name = args.name or f"{task}_{robot.name}"
         trained = Trained(name, actor, robot, layout_for(task, robot), recorded(args, recipe), task)
+        if (args.run_folder / ROBOT_FILE).exists():
+            began = load_robot(args.run_folder / ROBOT_FILE)
+            check_robot(replace(trained, robot=began, layout=layout_for(task, began)).card(None), robot)
         with tempfile.TemporaryDirectory() as folder:
             models = fitted(trained, args, Path(folder))
             found = calibration(trained, models, args, Path(folder))

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import SetBool, Trigger
 
+from dsac_robot.apps.ros_call import call, set_texts
 from dsac_robot.apps.up_processes import Processes
 from dsac_robot.core.reasons import Level, Reason
 from dsac_robot.core.values import NS, Command, Odom, ns
@@ -24,7 +23,7 @@ from dsac_robot.nodes.converters import command_to_message, contact_from_message
 from dsac_robot.nodes.run import make_executor
 from dsac_robot.nodes.states import SafetyState, decision_from_message
 from dsac_robot.nodes.topics import CONTACT, POLICY_CMD_VEL, SAFETY_STATE, cmd_vel_topic
-from sim.ros_bridge import TRUTH
+from sim.ros_truth import TRUTH
 
 REST_MPS = 0.02
 STAYS_S, SPRING_M = 0.3, 0.02  # so much later it must still be there, give or take the spring of its tyres
@@ -86,8 +85,10 @@ class FaultStage:
         self._asked_ns = 0
         self.command = self._publisher(POLICY_CMD_VEL) if plays_policy else None
         self._second: Any = None
-        self._slowed: tuple[str, float, float] | None = None  # process, seconds stopped, seconds running
+        self._slowed: tuple[str, int, int, int] | None = None  # process, since when, ns stopped, ns running
         self._held = False
+        # A policy takes the very same goal for one that it has reached already.
+        self._by_way_of = ("empty",) if plays_policy else ("clutter:0", "empty")
         self._heard = 0  # of safety/state before the fault
 
     def close(self) -> None:
@@ -103,8 +104,8 @@ class FaultStage:
         self.truth.append(odom_from_message(message))
         now_ns = self.truth[-1].stamp_ns
         if self._slowed is not None:
-            name, stopped_s, running_s = self._slowed
-            self.hold(name, (now_ns / NS) % (stopped_s + running_s) < stopped_s)
+            name, since_ns, stopped_ns, running_ns = self._slowed
+            self.hold(name, (now_ns - since_ns) % (stopped_ns + running_ns) < stopped_ns)
         if self.command is not None and self.asked is not None and now_ns >= self._asked_ns + ns(COMMAND_S):
             self._asked_ns = now_ns
             self.command.publish(command_to_message(Command(now_ns - ns(self.age_s), *self.asked), "base_link"))
@@ -138,22 +139,15 @@ class FaultStage:
 
     def call(self, kind: Any, name: str, request: Any = None) -> Any:
         """Call a service and wait for its answer."""
-        client = self.node.create_client(kind, name)
-        self.until(client.service_is_ready, f"service {name}")
-        future = client.call_async(kind.Request() if request is None else request)
-        self.until(future.done, f"answer of {name}")
-        self.node.destroy_client(client)
-        return future.result()
+        return call(self.node, self.until, kind, name, request)
 
     # Breaking and mending.
 
     def faults(self, **wanted: str) -> None:
         """Set fault parameters of the simulated robot."""
-        kind = ParameterType.PARAMETER_STRING
-        values = {name: ParameterValue(type=kind, string_value=text) for name, text in wanted.items()}
-        request = SetParameters.Request(parameters=[Parameter(name=n, value=v) for n, v in values.items()])
-        if not all(r.successful for r in self.call(SetParameters, "sim_bridge/set_parameters", request).results):
-            raise FaultsError(f"the simulator refuses {wanted}")
+        refused = set_texts(self.node, self.until, "sim_bridge", wanted)
+        if refused:
+            raise FaultsError(f"the simulator refuses {'; '.join(refused)}")
 
     def second_publisher(self, name: str) -> None:
         """Another publisher on the policy's or the guard's topic. It says nothing."""
@@ -166,8 +160,9 @@ class FaultStage:
             self._held = stopped
 
     def slow(self, name: str, stopped_s: float, running_s: float) -> None:
-        """Stop and continue a process over and over."""
-        self._slowed = (name, stopped_s, running_s)
+        """Stop and continue a process over and over, by simulated time."""
+        self._slowed = (name, self.truth[-1].stamp_ns, ns(stopped_s), ns(running_s))
+        self.hold(name, True)
 
     def mend(self, held: str | None, parameters: Mapping[str, str]) -> None:
         """Undo whatever was done."""
@@ -186,8 +181,10 @@ class FaultStage:
         """At rest at the start of the world, nothing broken; then up to speed."""
         self.asked, self.age_s = None, 0.0
         self.until(lambda: bool(self.truth) and bool(self.safety), "robot and guard")
+        self.call(SetBool, "safety_guard/enable", SetBool.Request(data=False))
         self.until(lambda: abs(self.speed_mps) < REST_MPS, "the robot at rest")
-        if self.command is not None:
+        for world in self._by_way_of:
+            self.faults(world=world)
             self.call(Trigger, "sim_bridge/restart")
             self.until(lambda: False, "time", SETTLE_S)
         self.truth, self.safety, self.touched = self.truth[-1:], self.safety[-1:], False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dsac_robot.core.files import share_path
@@ -15,6 +18,7 @@ QEMU = "qemu-system-arm"
 MACHINE = "mps2-an386"
 START_S = 10.0
 END_S = 5.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class FirmwareError(RuntimeError):
@@ -44,9 +48,13 @@ def firmware_image(robot: str) -> Path:
 
 
 class FirmwareInQemu:
-    """A running firmware. Use as a context manager: QEMU ends with it."""
+    """A running firmware. Use as a context manager: QEMU ends with it.
 
-    def __init__(self, image: Path) -> None:
+    It also ends with the thread that made it, however that ends: make it in one that lives as long as the firmware is
+    to, such as the main thread. ``gdb_port``: where QEMU waits for a debugger, before the first instruction.
+    """
+
+    def __init__(self, image: Path, gdb_port: int | None = None) -> None:
         if shutil.which(QEMU) is None:
             raise FirmwareError(f"{QEMU} is not installed: sudo apt-get install qemu-system-arm")
         self.link_port, self.plant_port = free_ports(2)
@@ -55,14 +63,19 @@ class FirmwareInQemu:
             chardev = f"socket,id={name},host=127.0.0.1,port={port},server=on,wait=off,nodelay=on"
             serials += ["-chardev", chardev, "-serial", f"chardev:{name}"]
         command = [QEMU, "-M", MACHINE, "-display", "none", "-nodefaults", "-monitor", "none", "-kernel", str(image)]
+        debugger = []
+        if gdb_port is not None:
+            # By instructions goes the guest's time then: no watchdog fires while it is stepped
+            debugger = ["-S", "-gdb", f"tcp:127.0.0.1:{gdb_port}", "-icount", "shift=3"]
         self._process = subprocess.Popen(
-            [*command, *serials],
+            [*command, *serials, *debugger],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # the terminal's Ctrl-C is for those that are to end first
+            preexec_fn=_end_with(os.getpid()),
         )
-        self._wait_until_it_listens()
+        self._wait_until_it_listens({self.link_port, self.plant_port} | ({gdb_port} if gdb_port is not None else set()))
 
     @property
     def link_url(self) -> str:
@@ -101,15 +114,26 @@ class FirmwareInQemu:
         words = self._process.stderr.read() if self._process.stderr is not None else b""
         return words.decode(errors="replace").strip()[-500:]
 
-    def _wait_until_it_listens(self) -> None:
+    def _wait_until_it_listens(self, ports: set[int]) -> None:
         """QEMU accepts one connection a port and takes the first: so its listening is looked up, not tried."""
         end_s = time.monotonic() + START_S
-        while not {self.link_port, self.plant_port} <= _listening_ports():
+        while not ports <= _listening_ports():
             self.check()
             if time.monotonic() > end_s:
                 self.end()
                 raise FirmwareError(f"{QEMU} does not listen on its ports within {START_S} s")
             time.sleep(0.01)
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """What a child of ``parent`` calls first, so that the kernel ends it where the parent dies, by SIGKILL as well."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: between fork and exec as little as possible
+
+    def ask() -> None:
+        if prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
+            os._exit(1)  # it has died already
+
+    return ask
 
 
 def free_ports(count: int) -> list[int]:

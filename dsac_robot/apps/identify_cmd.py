@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from dsac_robot.data.identify_motion import LagFit
 
 BAD_INPUT = 2
+REACTION = "reaction_s (of the guard)"
 ABOUT = """\
-Fits delay, motor lag, wheel radius and effective track to a bag of cmd_vel, odom, imu and scan, each with a 95 %
+Fits delay, motor lag, wheel radius, effective track and brake to a bag of cmd_vel, odom, imu and scan, each with a 95 %
 interval (block bootstrap). What the bag does not excite is refused, with what to drive instead:
-  delay, lag    cmd_vel against odometry's speed: a drive with steps of the speed command, 16 s at least
+  delay, lag    cmd_vel against odometry's speed: a drive with steps of the speed command, 16 s at least. The delay is
+                all from the stamp of cmd_vel on (transport, link) but the servo and the jitter that the file states
   wheel radius  lidar scans of straight stretches, or --distance: commands and odometry share one assumed radius, and
-                cannot tell
+                cannot tell. It is the radius that rolls under load
+  brake         odometry's way of stops that the guard made (~/stop, or teleop let go of): five or more
   track         commanded yaw rate against the gyro's (imu; without it odometry's heading, put right by the scans)
 A parameter whose value in the file lies in its interval is kept as it is. --out writes the robot file with the others
 changed, each with "[identified from BAG, interval]"; all other lines stay. A bundle drives only the geometry that it
@@ -64,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         return BAD_INPUT
     for finding in found.findings:
         print(_line(finding))
+    if found.reaction_s is not None:
+        print(f"{REACTION:32} at least {found.reaction_s:.3g} s: p99 of the time between commands, and all delay")
     if args.json:
         _write_json(args.json, args.bag, found)
     if args.plot:
@@ -136,6 +141,8 @@ def _write_json(path: Path, bag: Path, found: Identification) -> None:
         for key, unit, est in known
         for end, value in (("", est.value), ("_low", est.low), ("_high", est.high))
     ]
+    if found.reaction_s is not None:
+        figures.append(Figure("reaction_s", found.reaction_s, "s"))
     findings = [
         {
             "key": f.key,

@@ -128,7 +128,9 @@ def run(args: argparse.Namespace) -> int:
         versions=bundling.versions("torch", "onnx", "numpy", "minari"),
         flags=(FLAG_UNTUNED,) if parts.calibration else (FLAG_UNTUNED, FLAG_UNCALIBRATED),
     )
-    trained = bundling.Trained(args.name or args.out.name, learned.actor, robot, dataset.layout, recorded)
+    trained = bundling.Trained(
+        args.name or args.out.name, learned.actor, robot, dataset.layout, recorded, dataset.task_name
+    )
     models, spec = watched(trained, dataset, parts)
     trained = bundling.with_record(trained, parity=models.parity)
     folder = args.run_folder or args.out.with_name(f"{args.out.name}_run")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 J = TypeVar("J")
@@ -20,9 +24,34 @@ def run_all(work: Callable[[Iterator[J]], Iterator[R]], jobs: Sequence[J], proce
     if processes <= 1 or len(jobs) <= 1:
         yield from work(iter(jobs))
         return
+    before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(processes, len(jobs)), _start, (work,)) as pool:
-        yield from pool.imap_unordered(_one, jobs)
+    pool, workers = ProcessPoolExecutor(min(processes, len(jobs)), context, _start, (work,)), set()
+    try:
+        with _deaf_to_ctrl_c():
+            futures = [pool.submit(_one, job) for job in jobs]
+            workers = set(multiprocessing.active_children()) - before
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:  # whatever ends this early, Ctrl-C and a consumer that has enough as well
+        for worker in workers:
+            worker.kill()  # now: what is under way may take long
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile ignore Ctrl-C, which reaches all of a terminal's: this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Worker(Generic[J, R]):
@@ -47,6 +76,15 @@ _worker: _Worker[Any, Any] | None = None
 def _start(work: Callable[[Iterator[J]], Iterator[R]]) -> None:
     global _worker
     _worker = _Worker(work)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker waits for ever for the next job of a process that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _one(job: Any) -> Any:

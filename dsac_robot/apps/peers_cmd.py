@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dsac_robot.apps.barn_runs import LEARNED
+from dsac_robot.apps.docs_table import begin_of, write_table
 from dsac_robot.apps.figures import Figure, report, write_json
 from dsac_robot.core.params import ParameterError
 
@@ -23,7 +24,7 @@ HEAD = (
     "| policy | guard | score | success | contacts (caused) | time-outs | time / OT | same, on worlds all reach "
     "| CPU ms per tick | revision |"
 )
-BEGIN, END = "<!-- table: dsac-robot peers -->", "<!-- end of table -->"
+COMMAND = "dsac-robot peers"
 
 
 def register(subparsers: Any) -> None:
@@ -33,7 +34,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--worlds", type=Path, metavar="DIR", help="folder of world_N.world files; left out: no runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="a barn folder for each row; a rerun goes on")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="all rows; measured ones are replaced")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help=f"page whose table, after {BEGIN!r}, is written anew")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FILE", help=f"page whose table, after {begin_of(COMMAND)!r}, is written anew"
+    )
     parser.add_argument(
         "--policies", default=f"{LEARNED},dwa,mppi,pursuit", help="rows to measure (default: %(default)s)"
     )
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise ParameterError(f"{args.json} holds no rows: give --worlds and --out to measure some")
     print(table_of(rows))
     if args.docs is not None:
-        write_table(args.docs, rows)
+        write_table(args.docs, COMMAND, table_of(rows))
     return 0
 
 
@@ -148,13 +151,3 @@ def table_of(rows: Iterable[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     runs = sorted({int(row["figures"]["runs"]) for row in rows})
     return "\n".join([*lines, "", f"Runs in a row: {', '.join(map(str, runs))}; reached in every row: {len(common)}."])
-
-
-def write_table(page: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put the table between the page's two marks. Raises ParameterError where there are none."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ParameterError(f"{page} has no place for the table: write {BEGIN} and {END} into it")
-    page.write_text(f"{before}{BEGIN}\n\n{table_of(rows)}\n\n{END}{after}", encoding="utf-8")

@@ -112,11 +112,12 @@ def _draw_monitor(axes: Any, run: Run, end_s: float) -> None:
     scores = np.array([v.score for v in run.verdicts])
     alarm, caution = run.verdicts[-1].alarm_threshold, run.verdicts[-1].caution_threshold
     axes.plot(times, scores, color=INK, linewidth=1.1)
-    for level, name in ((caution, "caution"), (alarm, "alarm")):
+    for level, name, side in ((caution, "caution", -1), (alarm, "alarm", 1)):  # the lines may lie close together
         axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.annotate(name, (0.0, level), (3, 1.5), textcoords="offset points", fontsize=7, color=MUTED)
+        place = {"textcoords": "offset points", "va": "top" if side < 0 else "bottom"}
+        axes.annotate(name, (0.0, level), (3, 1.5 * side), fontsize=7, color=MUTED, **place)
     finite = scores[np.isfinite(scores)]
-    top = max(1.15 * alarm, min(float(finite.max()) if len(finite) else 0.0, 3.0 * alarm))
+    top = max(1.3 * alarm, min(float(finite.max()) if len(finite) else 0.0, 3.0 * alarm))
     axes.set_ylim(min(0.0, float(finite.min()) if len(finite) else 0.0), top if top > 0.0 else 1.0)
 
 

@@ -62,7 +62,7 @@ def _check(args: argparse.Namespace) -> int:
     robot = load_robot(args.robot)
     model, driven = compiled(robot), try_out(robot)
     print(f"{robot.name}: valid")
-    for line in (*describe(robot, model), *notes(robot)):
+    for line in (*describe(robot, model), *notes(robot), *unfilled(args.robot)):
         print(f"  {line}")
     figures = figures_of(robot, model, driven)
     for figure in figures:
@@ -138,4 +138,38 @@ def notes(robot: Robot) -> list[str]:
             f"NOTE lidar.z_m = {lidar.z_m:g} is below the top of the body at {base.height_m:g}: by lidar.in_slot "
             "nothing of the robot stands in the plane of the scan"
         )
-    return found
+    if base.drive == "skid_steer" and robot.actuation.side_slip_s == 0.0:
+        found.append(
+            "NOTE actuation.side_slip_s = 0: a skid-steer base slides outwards in its turns, and the guard counts on "
+            "this one not to. side_slip below is what the model does in a wide turn; tight ones reach 1.7 times that "
+            "(shipped robots: 0.10 and 0.11)"
+        )
+    return found + guard_notes(robot)
+
+
+def guard_notes(robot: Robot) -> list[str]:
+    """Where the shipped guard profiles do not fit the robot, or fit themselves to it."""
+    from dsac_robot.apps.barn_runs import guard_params
+    from dsac_robot.core.guard_pace import fitted
+
+    found = []
+    for profile in ("static", "dynamic"):
+        params = guard_params(profile)
+        try:
+            waits = fitted(params, robot)
+        except ParameterError as error:
+            found.append(f"NOTE the guard refuses this robot: {error}. Set it in a params_file (docs/safety.md)")
+            continue
+        for name in ("scan_timeout_s", "odom_timeout_s", "command_timeout_s"):
+            if getattr(waits, name) > getattr(params, name):
+                found.append(
+                    f"NOTE sensors are slower than the guard waits by default: {name} is {getattr(waits, name):g} "
+                    f"instead of {getattr(params, name):g}"
+                )
+    return list(dict.fromkeys(found))
+
+
+def unfilled(robot: str) -> list[str]:
+    """How many values of a robot file are still marked as nobody's."""
+    left = Path(robot).read_text(encoding="utf-8").count(" [?]\n") if robot.endswith(".yaml") else 0
+    return [f"NOTE {left} values are still marked [?]: of a made-up robot, not of yours"] if left else []

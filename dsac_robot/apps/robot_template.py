@@ -46,6 +46,11 @@ EXAMPLE: dict[str, object] = {
     "lidar.x_m": -0.05,
     "lidar.z_m": 0.2,
 }
+ADVICE = {  # where the meaning alone does not tell what to put in
+    "actuation.side_slip_s": "some 0.02 on two wheels and a caster, 0.10 to 0.15 for skid_steer. Measure it: drive a "
+    "circle at full speed; (bearing of the way less heading, outwards) / yaw rate. In simulation: side_slip of robot "
+    "check, which tight turns exceed by 1.7 times",
+}
 
 
 def template(name: str, file: str) -> str:
@@ -71,4 +76,6 @@ def _line(section: str, info: ParamInfo) -> str:
     if info.low is not None:
         allowed = f"{info.low:g} to {info.high:g} {info.unit}".rstrip()
     meaning = f"{allowed}: {info.help}" if allowed else info.help
+    if advice := ADVICE.get(f"{section}.{info.name}"):
+        meaning += f"; {advice}"
     return f"{start} {json.dumps(value).strip(chr(34))}  # {meaning}{' [?]' if given else ''}"

@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac_robot.apps.run_record import RunId
+from dsac_robot.apps.run_robot import resumed_robot
 from dsac_robot.apps.train_run import Setup, train
 from dsac_robot.core.attack import AttackParams
 from dsac_robot.core.files import load_yaml, parse_value, share_path
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 GYM = "gym:"
 TASKS = tuple(LAYOUTS)
+LENDER = "jackal"  # whose recipe a robot without its own takes
+FULL_TURN_RAD = math.radians(355.0)
+TIME_LIMIT_S_MAX = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +63,14 @@ def register(subparsers: Any) -> None:
     """Add the command."""
     parser = subparsers.add_parser("train")
     parser.add_argument("task", type=_task, help=f"{', '.join(TASKS)}, or {GYM}ID such as {GYM}HalfCheetah-v5")
-    parser.add_argument("--robot", default="jackal", help="robot name or .yaml file (default: jackal)")
+    parser.add_argument("--robot", help="robot name or .yaml file (default: jackal; with --resume the run's own)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder, or folder of --seeds' runs")
-    parser.add_argument("--recipe", type=Path, metavar="FILE", help="recipe .yaml (default: the shipped one if any)")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="FILE",
+        help="recipe .yaml (default: that of task and robot, else the jackal's)",
+    )
     parser.add_argument("--minutes", type=float, help="stop after so many minutes")
     parser.add_argument("--updates", type=int, help="stop after so many updates in all")
     parser.add_argument("--seed", type=int, help="seed of everything")
@@ -112,18 +123,29 @@ def read_gym_recipe(values: dict[str, Any], where: str) -> GymRecipe:
     return GymRecipe(*(build(cls, values.get(name) or {}, f"{where}: {name}") for name, cls in sections.items()))
 
 
-def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _settings(args: argparse.Namespace, robot: Robot | None = None) -> tuple[dict[str, Any], str]:
     """The recipe's values (the file, then ``--set``, then the options) and where they come from."""
     path: Path | None = args.recipe
+    own: dict[str, Any] = {}  # what the robot itself says, where the recipe is another robot's
     if args.resume:
         path = args.out / "recipe.yaml"
     elif path is None:
-        name = "gym" if args.task.startswith(GYM) else f"{args.task}_{args.robot}"
-        shipped = share_path("config", "training") / f"{name}.yaml"
-        path = shipped if shipped.exists() else None
+        name = "gym" if args.task.startswith(GYM) else f"{args.task}_{robot.name if robot else ''}"
+        path = share_path("config", "training") / f"{name}.yaml"
+        if not path.exists() and robot is not None:
+            path = path.with_name(f"{args.task}_{LENDER}.yaml")
+            own = own_settings(args.task, robot, load_yaml(path)["environment"]["time_limit_s"])
+            print(
+                f"no recipe for {args.task} with {robot.name}: that of {LENDER} ({path}), but with "
+                + ", ".join(f"environment.{key} {str(value).lower()}" for key, value in own.items())
+                + " for this robot; --recipe FILE takes another, --set SECTION.KEY=VALUE changes one setting",
+                file=sys.stderr,
+            )
     values: dict[str, Any] = {}
     if path is not None:
         values = {name: dict(section or {}) for name, section in load_yaml(path).items()}
+    if own:
+        values.setdefault("environment", {}).update(own)
     for item in args.set:
         key, equals, text = item.partition("=")
         section, dot, name = key.partition(".")
@@ -136,6 +158,17 @@ def _settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if args.task.startswith(GYM):
         values.setdefault("environment", {})["id"] = args.task.removeprefix(GYM)
     return values, str(path) if path is not None else "recipe"
+
+
+def own_settings(task: str, robot: Robot, time_limit_s: float) -> dict[str, Any]:
+    """What of the lending robot's ``environment`` cannot hold for ``robot``: whether it sees what is behind it, and how
+    long a drive takes it (``time_limit_s`` is the lender's)."""
+    seen_rad = robot.lidar.beams * robot.lidar.angle_increment_rad
+    own: dict[str, Any] = {"forward_only": seen_rad < FULL_TURN_RAD}
+    if task == "navigate":
+        slower = load_robot(LENDER).limits.speed_mps_max / robot.limits.speed_mps_max
+        own["time_limit_s"] = round(min(time_limit_s * max(slower, 1.0), TIME_LIMIT_S_MAX), 1)
+    return own
 
 
 def make_env(robot: Robot, task: str, recipe: Recipe) -> TaskEnv:
@@ -158,8 +191,8 @@ def robot_setup(args: argparse.Namespace) -> Setup:
     """A run of one of this robot's own tasks."""
     from dsac_robot.learn.policy import make_learner
 
-    robot = load_robot(args.robot)
-    values, where = _settings(args)
+    robot = resumed_robot(args.out, args.robot) if args.resume else load_robot(args.robot or "jackal")
+    values, where = _settings(args, robot)
     recipe = read_recipe(values, where, args.task)
     factory = functools.partial(make_env, robot, args.task, recipe)
     return Setup(
@@ -171,6 +204,7 @@ def robot_setup(args: argparse.Namespace) -> Setup:
         next_step=f"dsac-robot attack --weights {args.out}"
         if args.task == "attack"
         else f"dsac-robot export {args.out} --out BUNDLE",
+        robot=robot,
     )
 
 

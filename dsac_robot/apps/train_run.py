@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsac_robot.apps.run_record import RunId, RunRecord
+from dsac_robot.apps.run_robot import keep_robot
 from dsac_robot.core.files import dump_yaml
 from dsac_robot.core.params import ParameterError
+from dsac_robot.core.robot import Robot
 
 if TYPE_CHECKING:
     import gymnasium
@@ -31,6 +33,7 @@ class Setup:
     evaluation: EnvFactory  # of one environment for evaluation
     learner: Callable[[int, int], DsacT]  # observation and action dimension -> a fresh learner
     next_step: str  # what to do with a finished run
+    robot: Robot | None = None  # kept in the run's folder
 
 
 def check_folder(out: Path, resume: bool) -> None:
@@ -54,6 +57,8 @@ def train(setup: Setup, out: Path, resume: bool) -> int:
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(dump_yaml(setup.run.recipe), encoding="utf-8")
+    if setup.robot is not None:
+        keep_robot(out, setup.robot)
     evaluator = Evaluator(setup.evaluation, config.eval_episodes, config.seed) if config.eval_updates else None
     envs = ProcessVectorEnv([setup.environment] * config.environments, config.workers)
     try:

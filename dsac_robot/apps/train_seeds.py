@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dsac_robot.apps.run_record import FILE, read_record
+from dsac_robot.apps.run_robot import ROBOT_FILE, keep_robot, resumed_robot
 from dsac_robot.apps.train_run import Setup, with_seed
 from dsac_robot.core.files import dump_yaml
 from dsac_robot.core.params import ParameterError
@@ -217,11 +217,11 @@ def _prepare(args: argparse.Namespace, setup: Setup, seed: int, folder: Path, re
     recipe = with_seed(setup.run, seed).recipe
     (folder / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
     arguments = [args.task, "--seed", str(seed)]
-    if setup.run.robot is not None:
-        arguments += ["--robot", args.robot]
-        if Path(args.robot).is_file():
-            shutil.copyfile(args.robot, folder / "robot.yaml")
-            arguments[-1] = str((folder / "robot.yaml").resolve())
+    if setup.robot is not None and resume:
+        resumed_robot(folder, args.robot)  # refuse another one here, not in a process
+    elif setup.robot is not None:
+        keep_robot(folder, setup.robot)
+        arguments += ["--robot", str((folder / ROBOT_FILE).resolve())]
     return (*arguments, "--resume") if resume else (*arguments, "--recipe", str((folder / "recipe.yaml").resolve()))
 
 

@@ -168,7 +168,7 @@ def _in_processes(args: argparse.Namespace, specs: list[NodeSpec]) -> int:
                 processes.check()
             except ProcessError as error:
                 print(f"dsac-robot: {error}", file=sys.stderr)
-                return FAILED
+                return BAD_INPUT if error.status == BAD_INPUT else FAILED
     return 0
 
 

@@ -26,6 +26,10 @@ END_S = 15.0
 class ProcessError(RuntimeError):
     """A node's process has ended by itself. The message names it, its exit status and its last words."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status  # of the process; 2: it was given what it cannot use
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -118,7 +122,8 @@ class Processes:
             status = process.poll()
             if status is not None:
                 words = self._last_words(name)
-                raise ProcessError(f"{name} ended with status {status}" + (f": {words}" if words else "; see its log"))
+                said = f": {words}" if words else "; it says why above" if self._logs is None else ""
+                raise ProcessError(f"{name} ended with status {status}{said}", status)
 
     def _last_words(self, name: str) -> str:
         if self._logs is None:

@@ -45,10 +45,24 @@ def trusted_keys_dir() -> Path:
     return share_path("config", "trusted_keys")
 
 
+def find_bundle(name: str | Path) -> Path:
+    """The directory ``name``, or else the bundle of that name in ``config/bundles`` of this installation.
+
+    What is neither is returned as it is, to be refused by who reads it.
+    """
+    path = Path(name).expanduser()
+    if path.exists() or path.name != str(name):
+        return path
+    try:
+        return share_path("config", "bundles", path.name)
+    except FileNotFoundError:
+        return path
+
+
 def load_bundle(
     directory: str | Path, trusted: str | Path | Sequence[TrustedKey] | None = None, allow_unsigned: bool = False
 ) -> Bundle:
-    """Verify and read the bundle in ``directory``.
+    """Verify and read the bundle in ``directory``, which may be the name of a shipped one (``find_bundle``).
 
     ``trusted`` is a directory of .pub files, or keys; without it ``trusted_keys_dir()``. Raises BundleError as
     ``verify_bundle`` does, and for a bad card, a bad model, or a card and files that do not agree.
@@ -58,12 +72,15 @@ def load_bundle(
             trusted = trusted_keys_dir()
         except FileNotFoundError:
             trusted = ()
-    directory = Path(directory)
+    directory = find_bundle(directory)
     verified = verify_bundle(directory, Path(trusted) if isinstance(trusted, str) else trusted, allow_unsigned)
     for name in (CARD_FILE, POLICY_FILE):
         if name not in verified.files:
             raise BundleError(f"{directory / name}: missing: every bundle has one")
-    card = Card.from_json(verified.files[CARD_FILE])
+    try:
+        card = Card.from_json(verified.files[CARD_FILE])
+    except BundleError as error:
+        raise BundleError(f"{directory}: {error}") from error
     policy, monitor = verified.files[POLICY_FILE], verified.files.get(MONITOR_FILE)
     if card.monitor is not None and monitor is None:
         raise BundleError(f"{directory / MONITOR_FILE}: missing: {CARD_FILE} describes a monitor")
@@ -118,7 +135,6 @@ class _Deployed:
         self._builder = ObservationBuilder(robot, card.layout)
         self._history = History(horizon_s=max(2.0, 1.0 + card.layout.frames * card.control_period_s))
         self._beams = robot.lidar.beams
-        self._buffers: Observation = {}  # the runtime's own, where the observation is built
         self._seen = False  # the buffers hold an observation that was given to the network
 
     @property
@@ -127,10 +143,15 @@ class _Deployed:
         lacked a sample."""
         return {term.name: self._buffers[term.name].copy() for term in self._card.terms} if self._seen else None
 
+    def _bind(self, buffers: Observation) -> None:
+        """Build observations in the runtime's own buffers from now on."""
+        self._buffers, self._fills = buffers, self._builder.bind(buffers)
+
     def _build(self, scan_stamp_ns: int) -> None:
         """Build the observation in the runtime's buffers. Raises MissingSampleError."""
         self._seen = False
-        self._builder.fill(self._history, scan_stamp_ns, self._buffers)
+        for fill, out in self._fills:
+            fill(self._history, scan_stamp_ns, out)
         self._seen = True
 
     @property
@@ -162,9 +183,10 @@ class DeployedPolicy(_Deployed):
         super().__init__(bundle.card, robot, layout)
         self.card = bundle.card
         self._runtime = _policy_runtime(bundle, providers)
-        self._buffers = self._runtime.buffers
+        self._bind(self._runtime.buffers)
         self._spacing_ns = round((bundle.card.control_period_s - 0.5 / robot.lidar.rate_hz) * NS)
         self._last_tick_ns: int | None = None
+        self._low, self._high = bundle.card.action.low, bundle.card.action.high
 
     @property
     def report(self) -> RuntimeReport:
@@ -186,12 +208,10 @@ class DeployedPolicy(_Deployed):
         self._runtime.run_bound()
         speed, yaw_rate = self._runtime.output.tolist()
         self._last_tick_ns = scan_stamp_ns
-        action = self.card.action
-        return Command(
-            scan_stamp_ns,
-            _unrounded(speed, action.low[0], action.high[0]),
-            _unrounded(yaw_rate, action.low[1], action.high[1]),
-        )
+        (slowest, rightmost), (fastest, leftmost) = self._low, self._high
+        if not (slowest <= speed <= fastest and rightmost <= yaw_rate <= leftmost):
+            speed, yaw_rate = _unrounded(speed, slowest, fastest), _unrounded(yaw_rate, rightmost, leftmost)
+        return Command(scan_stamp_ns, speed, yaw_rate)
 
     def run_bound(self) -> None:
         """Run the network alone, once more on the last observation (for benchmarks)."""
@@ -223,7 +243,7 @@ class DeployedMonitor(_Deployed):
         self.card = bundle.card
         self.spec: MonitorSpec = bundle.card.monitor
         self._runtime = _monitor_runtime(bundle, self.spec, bundle.monitor, providers)
-        self._buffers = self._runtime.buffers
+        self._bind(self._runtime.buffers)
         self._state = OodState()
         self._scores: Floats = np.full(len(self.spec.scores), np.nan)
 

@@ -8,13 +8,12 @@ has), and no builder flag asks for another. Written from NVIDIA's documentation 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsac_robot.bundle.engine_cache import engine_folder, gpu_name
+from dsac_robot.bundle.engine_cache import engine_folder, gpu_name, write_engine
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.onnx_check import check_model
 from dsac_robot.bundle.runtime import TensorSpec
@@ -76,13 +75,8 @@ def build_engine(model: bytes, plan: EnginePlan, root: Path | None = None) -> Pa
     if gpu is None:
         raise BundleError("there is no CUDA device here: build the engine on the robot that will run it")
     folder = engine_folder(plan.model_sha256, gpu, str(tensorrt.__version__), root)
-    path = folder / f"{Path(plan.model).stem}.engine"
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(_serialized(tensorrt, model, plan))
-    temporary.replace(path)
-    about = asdict(plan) | {"gpu": gpu, "tensorrt": str(tensorrt.__version__)}
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return path
+    about = {"model": plan.model, "model_sha256": plan.model_sha256, "gpu": gpu, "tensorrt": str(tensorrt.__version__)}
+    return write_engine(folder, _serialized(tensorrt, model, plan), about)
 
 
 def _serialized(tensorrt: Any, model: bytes, plan: EnginePlan) -> bytes:

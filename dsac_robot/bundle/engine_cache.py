@@ -7,8 +7,11 @@ a directory that only its user can write, and checked against the CPU each time 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from dsac_robot.bundle.errors import BundleError
@@ -73,6 +76,48 @@ def engine_folder(model_sha256: str, gpu: str, tensorrt: str, root: Path | None 
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise BundleError(f"{folder}: others may write the engine cache; make it yours alone (chmod 700) or remove it")
     return folder
+
+
+def write_engine(folder: Path, engine: bytes, about: Mapping[str, str]) -> Path:
+    """Keep an engine as ``<stem of about["model"]>.engine``, beside it what it is; its path."""
+    path = folder / f"{Path(about['model']).stem}.engine"
+    record = {**about, "engine_sha256": hashlib.sha256(engine).hexdigest()}
+    for file, content in ((path, engine), (path.with_suffix(".json"), json.dumps(record, indent=1).encode() + b"\n")):
+        temporary = file.with_name(f"{file.name}.part")
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    return path
+
+
+def kept_engines(model: str, model_sha256: str, root: Path | None = None) -> list[Path]:
+    """The engines of a model, a file name of the bundle, that the cache holds, for whatever GPU and TensorRT."""
+    return sorted((root or cache_root()).glob(f"{model_sha256}-*/{Path(model).stem}.engine"))
+
+
+def read_engine(model: str, model_sha256: str, gpu: str, tensorrt: str, root: Path | None = None) -> bytes:
+    """The engine that ``write_engine`` kept for this model, GPU and TensorRT.
+
+    Raises BundleError where there is none, others may write it, or it is not what was written.
+    """
+    again = "build it again with `dsac-robot bundle build-engine`"
+    path = (root or cache_root()) / cache_key(model_sha256, gpu, tensorrt) / f"{Path(model).stem}.engine"
+    if not path.is_file():
+        there = ", ".join(
+            kept.parent.name.removeprefix(f"{model_sha256}-") for kept in kept_engines(model, model_sha256, root)
+        )
+        raise BundleError(f"no engine for {gpu} and TensorRT {tensorrt}; there is {there or 'none'}: {again}")
+    engine_folder(model_sha256, gpu, tensorrt, root)
+    try:
+        engine, about = path.read_bytes(), json.loads(path.with_suffix(".json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read: {error}: {again}") from error
+    wanted = {"model": model, "model_sha256": model_sha256, "gpu": gpu, "tensorrt": tensorrt}
+    wanted["engine_sha256"] = hashlib.sha256(engine).hexdigest()
+    for key, value in wanted.items():
+        found = about.get(key) if isinstance(about, dict) else None
+        if found != value:
+            raise BundleError(f"{path}: {key} is {value}, its .json says {found}: {again}")
+    return engine
 
 
 def _plain(text: str) -> str:

@@ -63,7 +63,9 @@ def verify_bundle(
     keys = load_trusted_keys(trusted) if isinstance(trusted, Path) else tuple(trusted)
     signed_by, warning = _check_signature(directory, manifest, signature, keys)
     if signed_by is None and not allow_unsigned:
-        raise BundleError(f"{directory}: {warning}; set allow_unsigned to run it all the same")
+        copy = "if you trust whose key it is, copy its .pub file to config/trusted_keys"
+        step = "or sign it with dsac-robot bundle sign" if signature is None else f"or, {copy}"
+        raise BundleError(f"{directory}: {warning}; set allow_unsigned to run it all the same, {step}")
     _check_files(directory, parse_manifest(manifest), content)
     return VerifiedBundle(content, hashlib.sha256(manifest).hexdigest(), signed_by, warning)
 

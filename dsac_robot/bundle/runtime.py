@@ -1,6 +1,7 @@
 """Running a model: ONNX Runtime on verified bytes, one sample at a time, with the provider chosen by figures.
 
-Providers are tried in the order TensorRT, CUDA, CPU, as far as this onnxruntime has them. Each is warmed up and timed
+Providers are tried in the order native TensorRT engine (where the cache holds one of this model), TensorRT, CUDA, CPU,
+the last three as far as this onnxruntime has them. Each is warmed up and timed
 when the runtime is made; the fastest that agrees with the CPU is used. For a small network at batch 1 that is usually
 the CPU itself. A provider that fails later, in the loop, is left for the CPU in the same tick. Both are said in the
 report.
@@ -10,23 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from dsac_robot.bundle.engine_cache import engine_folder, gpu_name, tensorrt_version
+from dsac_robot.bundle.engine_cache import engine_folder, gpu_name, kept_engines, tensorrt_version
 from dsac_robot.bundle.errors import BundleError
 from dsac_robot.bundle.onnx_check import check_model
 from dsac_robot.core.values import Floats32
 
-PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-TENSORRT, CUDA, CPU = PROVIDERS
+PROVIDERS = ("NativeTensorRT", "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+NATIVE, TENSORRT, CUDA, CPU = PROVIDERS  # the first is no provider of onnxruntime: an engine of `bundle build-engine`
 WARM_UP_RUNS = 20
 TIMED_RUNS = 200
+AGREEMENT_SAMPLES = 16  # random inputs on which a provider is held against the CPU
 AGREEMENT = 1e-3  # largest difference from the CPU's output, relative to 1 + its magnitude
+
+
+Run = Callable[[], None]  # one run on the bound buffers
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class Runtime:
         self.buffers: dict[str, Floats32] = {name: buffer[0] for name, buffer in self._inputs.items()}  # to write to
         self.output: Floats32 = self._output[0]  # of the last run
         self._output_name = output.name
-        available = onnxruntime.get_available_providers()
+        digest = hashlib.sha256(model).hexdigest()
+        available = [*([NATIVE] if kept_engines(what, digest) else []), *onnxruntime.get_available_providers()]
         chain = [name for name in providers if name in available]
         if not chain:
             raise BundleError(
@@ -115,16 +121,13 @@ class Runtime:
             _check_signature(reference, inputs, output, what)
         except UnicodeDecodeError as error:  # a name in the model, read by onnxruntime's binding
             raise BundleError(f"{what}: a name in it is not UTF-8: {error.reason}") from error
-        self._session: Any = None
-        self._binding: Any = None
-        bindings, timings = self._try_all(model, chain, reference)
+        runs, timings = self._try_all(model, digest, chain, reference)
         try:
             provider = choose(timings)
         except ValueError as error:
             raise BundleError(f"{what}: no provider runs it: {error}") from error
-        self._session, self._binding = bindings[provider]
-        self._cpu = (reference, bindings[CPU][1] if CPU in bindings else self._bind(reference))
-        digest = hashlib.sha256(model).hexdigest()
+        self._run = runs[provider]
+        self._on_cpu = runs[CPU] if CPU in runs else self._bind(reference)
         self.report = RuntimeReport(what, digest, str(onnxruntime.__version__), provider, tuple(timings))
 
     def run(self, values: Mapping[str, Floats32]) -> Floats32:
@@ -145,7 +148,7 @@ class Runtime:
     def run_bound(self) -> None:
         """Run on what ``buffers`` hold; the result is in ``output``. Nothing is checked and nothing allocated."""
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._run()
         except _errors() as error:
             self._leave_provider(error)
 
@@ -158,50 +161,73 @@ class Runtime:
             replace(timing, problem=problem) if timing.provider == self.report.provider else timing
             for timing in self.report.timings
         ]
-        self._session, self._binding = self._cpu
+        self._run = self._on_cpu
         self.report = replace(self.report, provider=CPU, timings=tuple(timings))
-        self._session.run_with_iobinding(self._binding)
+        self._run()
 
     def _try_all(
-        self, model: bytes, chain: Sequence[str], reference: Any
-    ) -> tuple[dict[str, tuple[Any, Any]], list[ProviderTiming]]:
-        """A bound session and the times of each provider that can run the model and agrees with the CPU."""
+        self, model: bytes, digest: str, chain: Sequence[str], reference: Any
+    ) -> tuple[dict[str, Run], list[ProviderTiming]]:
+        """How to run on each provider that can run the model, and its times or what is wrong with it."""
         rng = np.random.default_rng(0)
-        for buffer in self._inputs.values():
-            buffer[:] = rng.uniform(0.0, 1.0, buffer.shape)
+        samples = [
+            {name: rng.uniform(0.0, 1.0, buffer.shape).astype(np.float32) for name, buffer in self._inputs.items()}
+            for _ in range(AGREEMENT_SAMPLES)
+        ]
         try:
-            expected = reference.run(None, self._inputs)[0]
+            expected = [reference.run(None, sample)[0] for sample in samples]
         except _errors() as error:
             raise BundleError(f"{self._what}: fails to run: {_first_line(error)}") from error
-        bindings: dict[str, tuple[Any, Any]] = {}
+        runs: dict[str, Run] = {}
         timings = []
         for provider in chain:
-            session, problem = (reference, "") if provider == CPU else _session(model, provider)
-            if session is None:
+            run, problem = self._runnable(provider, model, digest, reference)
+            if run is None:
                 timings.append(ProviderTiming(provider, problem=problem))
                 continue
-            binding = self._bind(session)
             try:
-                p50_us, p99_us = _measure(session, binding)
+                difference = max(self._difference(run, *pair) for pair in zip(samples, expected, strict=True))
+                p50_us, p99_us = _measure(run)
             except _errors() as error:
                 timings.append(ProviderTiming(provider, problem=f"fails to run: {_first_line(error)}"))
                 continue
-            with np.errstate(invalid="ignore"):  # a mutated network may give infinities
-                difference = float(np.max(np.abs(self._output - expected) / (1.0 + np.abs(expected)), initial=0.0))
-            # Written so that NaN is no agreement, except where both say NaN.
-            agrees = difference <= AGREEMENT or np.array_equal(self._output, expected, equal_nan=True)
-            problem = "" if agrees else f"disagrees with the CPU by {difference:g}"
+            problem = "" if difference <= AGREEMENT else f"disagrees with the CPU by {difference:g}"
             timings.append(ProviderTiming(provider, p50_us, p99_us, problem))
-            bindings[provider] = (session, binding)
-        return bindings, timings
+            runs[provider] = run
+        return runs, timings
 
-    def _bind(self, session: Any) -> Any:
-        """An IO binding of the session to this runtime's buffers."""
+    def _runnable(self, provider: str, model: bytes, digest: str, reference: Any) -> tuple[Run | None, str]:
+        """The function that runs the bound buffers on a provider, or None and why not."""
+        if provider == NATIVE:
+            from dsac_robot.bundle.engine_run import NativeEngine
+
+            foreign: tuple[type[Exception], ...] = (BundleError, OSError, AttributeError, TypeError, *_errors())
+            try:
+                return NativeEngine(self._what, digest, self._inputs, self._output_name, self._output), ""
+            except foreign as error:  # whatever a TensorRT unlike those documented raises
+                return None, _first_line(error)
+        session, problem = (reference, "") if provider == CPU else _session(model, provider)
+        return (None, problem) if session is None else (self._bind(session), "")
+
+    def _difference(self, run: Run, sample: Mapping[str, Floats32], expected: Floats32) -> float:
+        """How far the result of ``run`` is from what is expected, relative to 1 + its magnitude; infinite for NaN,
+        except where both say NaN."""
+        for name, buffer in self._inputs.items():
+            buffer[...] = sample[name]
+        run()
+        if np.array_equal(self._output, expected, equal_nan=True):
+            return 0.0
+        with np.errstate(invalid="ignore"):  # a mutated network may give infinities
+            difference = float(np.max(np.abs(self._output - expected) / (1.0 + np.abs(expected)), initial=0.0))
+        return np.inf if np.isnan(difference) else difference
+
+    def _bind(self, session: Any) -> Run:
+        """A run of the session on this runtime's buffers."""
         binding = session.io_binding()
         for name, buffer in self._inputs.items():
             binding.bind_input(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
         binding.bind_output(self._output_name, "cpu", 0, np.float32, self._output.shape, self._output.ctypes.data)
-        return binding
+        return partial(session.run_with_iobinding, binding)
 
 
 def _session(model: bytes, provider: str) -> tuple[Any, str]:
@@ -256,14 +282,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _measure(session: Any, binding: Any) -> tuple[float, float]:
+def _measure(run: Run) -> tuple[float, float]:
     """Median and 99th percentile of the time of one run after warming up, in microseconds."""
     for _ in range(WARM_UP_RUNS):
-        session.run_with_iobinding(binding)
+        run()
     times_ns = np.empty(TIMED_RUNS)
     for i in range(TIMED_RUNS):
         start_ns = time.perf_counter_ns()
-        session.run_with_iobinding(binding)
+        run()
         times_ns[i] = time.perf_counter_ns() - start_ns
     p50, p99 = np.percentile(times_ns, [50, 99]) / 1000.0
     return float(p50), float(p99)

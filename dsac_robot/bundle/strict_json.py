@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from dsac_robot.bundle.errors import BundleError
 
 T = TypeVar("T")
+OTHER_VERSION = "if another version of dsac_robot wrote it, use that one, or export again with this one"
 
 
 def loads(content: bytes, where: str) -> Any:
@@ -99,10 +100,10 @@ def _decode_dataclass(cls: type, value: object, where: str) -> Any:
     names = [field.name for field in dataclasses.fields(cls)]
     for key in value:
         if key not in names:
-            raise BundleError(f"{where}: unknown key {key!r}; known: {', '.join(names)}")
+            raise BundleError(f"{where}: unknown key {key!r}; known: {', '.join(names)}; {OTHER_VERSION}")
     for name in names:
         if name not in value:
-            raise BundleError(f"{where}: key {name!r} is missing")
+            raise BundleError(f"{where}: key {name!r} is missing; {OTHER_VERSION}")
     built = {name: _decode(hints[name], value[name], f"{where}.{name}") for name in names}
     try:
         return cls(**built)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from dsac_robot.core.protocol_enums import TIME_SYNC_SAMPLES
+from dsac_robot.core.protocol_enums import LINK_TIMEOUT_S, TIME_SYNC_PERIOD_S, TIME_SYNC_SAMPLES
+from dsac_robot.core.protocol_messages import TimeSync, TimeSyncRsp
+from dsac_robot.core.values import ns
 
 US = 1000  # nanoseconds
 DRIFT = 1e-4  # of two quartz clocks against each other, at worst: 100 ppm
 SIMULATED_DRIFT = 0.9  # of simulated time, which is slow or stands still where the machine is slow, against the host's
 ROUND_TRIP_US_MAX = 200_000  # slower answers say nothing of use
 WINDOW = TIME_SYNC_SAMPLES
+ASK_NS = ns(0.02)  # again, until the clock is known
+KEEP_ALIVE_NS = ns(min(0.4 * LINK_TIMEOUT_S, TIME_SYNC_PERIOD_S))  # without a frame the base ends the session
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,28 @@ class ClockSync:
     The true offset is within half a round trip of each measurement (the way there may take all of it, or the way back).
     Of the last ones that with the smallest bound counts, where a bound grows by ``drift`` times its age. (Cristian,
     "Probabilistic clock synchronization", 1989, with NTP's four stamps.)
+
+    ``simulated``: the base's clock is simulated time, which does not keep pace with the host's.
     """
 
-    def __init__(self, drift: float = DRIFT) -> None:
-        self._drift = drift
+    def __init__(self, simulated: bool = False) -> None:
+        self._drift = SIMULATED_DRIFT if simulated else DRIFT
+        self._period_ns, self._due_ns = ASK_NS if simulated else KEEP_ALIVE_NS, 0
         self._kept: deque[_RoundTrip] = deque(maxlen=WINDOW)
         self.round_trip_us = 0  # of the last one
+
+    def ask(self, now_ns: int) -> TimeSync | None:
+        """TIME_SYNC if it is due: at first one after the other, then so often that session and clock stay fresh."""
+        if now_ns < self._due_ns:
+            return None
+        self._due_ns = now_ns + (self._period_ns if self.ready else ASK_NS)
+        return TimeSync(microseconds(now_ns))
+
+    def answer(self, message: TimeSyncRsp, now_ns: int) -> None:
+        """Take what the base answers."""
+        self.add(message.t0_us, message.t1_us, message.t2_us, microseconds(now_ns))
+        if not self.ready:
+            self._due_ns = now_ns
 
     def add(self, t0_us: int, t1_us: int, t2_us: int, t3_us: int) -> bool:
         """Take a round trip: sent by the host at t0, received by the base at t1, answered at t2, back at t3.

@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import gzip
 import json
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from dsac_robot.core import (
     guard_inputs,
     guard_memory,
     guard_motion,
+    guard_odom,
     guard_sensed,
     guard_types,
     reasons,
@@ -37,14 +39,24 @@ from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.robot import Robot
 
 FORMAT = "dsac_robot black box"
-VERSION = 1
+VERSION = 2  # raised with every change of what a state, an input or a decision holds
 KINDS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(values.Scan, values.Odom, values.Command),
-        *(robot.Robot, robot.Base, robot.Actuation, robot.Limits, robot.Lidar, robot.Imu, robot.Odometry),
+        *(
+            robot.Robot,
+            robot.Base,
+            robot.Actuation,
+            robot.Limits,
+            robot.Lidar,
+            robot.Imu,
+            robot.Odometry,
+            robot.Battery,
+        ),
         *(guard_types.GuardParams, guard_types.GuardInput, guard_types.Verdict, guard_types.Decision),
         *(guard_inputs.Fault, guard_inputs.Waiting, guard_inputs.Pairing, guard_motion.Sent, guard_sensed.Sensed),
+        *(guard_odom.OdomWatch, guard_odom.Reckoned),
         *(guard_memory.View, guard_memory.Memory, guard_fallback.Fallback, guard_fallback.BackOff),
         guard_docking.Docking,
         *(Halt, GuardState, reasons.Reason, reasons.Level, reasons.OodLevel),
@@ -126,9 +138,13 @@ def replay(path: Path) -> Iterator[Replayed]:
                 inp, recorded = (codec.decode(part) for part in json.loads(file.readline()))
                 state, decided = step(state, inp, model)
                 yield Replayed(inp, recorded, decided)
+            if file.readline():  # to the end, where gzip's checksum is
+                raise BlackBoxError(f"{path}: damaged: more steps than its head says")
     except BlackBoxError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise BlackBoxError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise BlackBoxError(f"{path}: damaged, or written by another version: {error}") from error
 
 
@@ -187,7 +203,7 @@ class _Decoder:
         kind = value["!"]
         if kind == "array":
             flat = np.frombuffer(base64.b64decode(value["data"], validate=True), np.dtype(value["dtype"]))
-            return flat.reshape(value["shape"])
+            return flat.reshape(value["shape"]).copy()  # as it was, to be written to
         if kind == "again":
             return self._objects[value["number"]]
         cls: Any = KINDS[kind]

@@ -41,7 +41,7 @@ def firmware_params(robot: Robot) -> dict[Param, float]:
         Param.DUTY_MAX: 1.0,
         Param.STALL_DUTY: 0.5,
         Param.STALL_S: 0.5,
-        Param.UNDERVOLTAGE_V: 9.9,  # three lithium cells, the smallest pack of config/robots; set it for a larger one
+        Param.UNDERVOLTAGE_V: robot.battery.undervoltage_v,
         Param.UNDERVOLTAGE_S: 1.0,
         Param.BATTERY_SCALE: 11.0,
     }

@@ -12,13 +12,24 @@ import math
 from dataclasses import dataclass, field, replace
 
 from dsac_robot.core.action import Ramp
-from dsac_robot.core.guard_check import Checker, Choice, Situation
+from dsac_robot.core.guard_check import Checker, Choice, Situation, compile_loops
 from dsac_robot.core.guard_docking import Docking, docking_after, docking_now, docking_params
 from dsac_robot.core.guard_fallback import Fallback, back_off_command
 from dsac_robot.core.guard_geometry import pose_of
-from dsac_robot.core.guard_inputs import Fault, Pairing, age_s, clamped, paired, policy_fault, teleop_state
+from dsac_robot.core.guard_inputs import (
+    Fault,
+    Pairing,
+    age_s,
+    clamped,
+    operator_after,
+    operator_fault,
+    paired,
+    policy_fault,
+    teleop_state,
+)
 from dsac_robot.core.guard_memory import View
 from dsac_robot.core.guard_motion import Sent, stop_step, under_way
+from dsac_robot.core.guard_pace import fitted, lateness_s, pace_fault, stop_step_s, suspected
 from dsac_robot.core.guard_sensed import SAMPLES_MAX, Sensed, sense
 from dsac_robot.core.guard_types import Decision, GuardInput, GuardParams
 from dsac_robot.core.reasons import Level, OodLevel, Reason
@@ -26,7 +37,7 @@ from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Twist, ns
 
 REPLACED = (Reason.CLEARANCE, Reason.UNSEEN_SPACE, Reason.NO_SAFE_COMMAND)  # by the guard's own command
-STOP_STEP_S_MAX = 0.1  # a stop that was called late goes down its ramp by at most so much at once
+ELAPSED_S_MAX = 0.1  # what moves on by itself moves on by so much in a step at most
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,13 @@ class GuardModel:
 
     @classmethod
     def of(cls, params: GuardParams, robot: Robot) -> GuardModel:
-        """The model of a robot's guard."""
+        """The model of a robot's guard. The first one in a process may take seconds: loops are compiled.
+
+        Raises ParameterError where ``reaction_s`` is less than the robot needs.
+        """
+        params = fitted(params, robot)
         checker = Checker.of(params, robot)
+        compile_loops(checker)
         return cls(params, robot, checker, replace(checker, params=docking_params(params)))
 
 
@@ -70,6 +86,8 @@ class GuardState:
     fallback: Fallback = field(default_factory=Fallback)
     rates: Twist = (0.0, 0.0)  # of the last drive command, for the limit of jerk; none after a stop
     docking: Docking | None = None
+    operator_ns: int | None = None  # the robot is the operator's, who was heard last then
+    late_s: float = 0.0  # how late the steps were lately
 
 
 def initial_state() -> GuardState:
@@ -85,12 +103,14 @@ class _Now:
     model: GuardModel
     sent: tuple[Sent, ...]
     last: Twist
-    elapsed_s: float  # since the last command, at most STOP_STEP_S_MAX
+    elapsed_s: float  # since the last command, at most ELAPSED_S_MAX
+    stop_step_s: float  # a stop goes so far down its ramp
     sensed: Sensed
     pairing: Pairing
     fallback: Fallback
     rates: Twist
     docking: Docking | None
+    operator_ns: int | None
 
     @property
     def checker(self) -> Checker:
@@ -104,8 +124,8 @@ class _Now:
 
     @property
     def down(self) -> Twist:
-        """The next command of a controlled stop. It goes on even if the clock stands still."""
-        return stop_step(self.last, max(self.elapsed_s, self.model.params.period_s), self.model.robot.limits)
+        """The next command of a controlled stop."""
+        return stop_step(self.last, self.stop_step_s, self.model.robot.limits)
 
 
 def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardState, Decision]:
@@ -113,29 +133,37 @@ def step(state: GuardState, inp: GuardInput, model: GuardModel) -> tuple[GuardSt
     params = model.params
     elapsed = params.period_s if state.now_ns is None else age_s(inp.now_ns, state.now_ns)
     sensed, pairing, fault = state.sensed, state.pairing, None
+    late_s = lateness_s(state.late_s, elapsed, params, model.robot)
     if not -params.future_tolerance_s <= elapsed <= params.clock_jump_s:  # no stamp means anything any more
         sensed, pairing = Sensed(enabled=sensed.enabled), Pairing()
         fault = Fault(Reason.CLOCK_JUMP, (("step_s", elapsed), ("limit_s", params.clock_jump_s)))
-    elif elapsed > model.robot.actuation.command_timeout_s:  # the base has begun to stop by itself
-        limit_s = model.robot.actuation.command_timeout_s
-        fault = Fault(Reason.LOOP_OVERRUN, (("step_s", elapsed), ("limit_s", limit_s)))
+    else:
+        fault = pace_fault(late_s, elapsed, params, model.robot)
     last = (state.sent[-1].speed_mps, state.sent[-1].yaw_rate_radps) if state.sent else (0.0, 0.0)
-    sensed, wrong = sense(sensed, inp, last, params, model.robot)
+    sensed, wrong = sense(sensed, inp, state.sent, params, model.robot)
     if inp.command is None or age_s(inp.now_ns, inp.command.stamp_ns) >= -params.future_tolerance_s:
         pairing = paired(pairing, inp.command, inp.verdict, inp.now_ns)
     latch = _latched(state.latch, inp)
-    elapsed_s = min(max(elapsed, 0.0), STOP_STEP_S_MAX)
+    elapsed_s = min(max(elapsed, 0.0), ELAPSED_S_MAX)
     if inp.clock_lost:
         fault = Fault(Reason.CLOCK_LOST)
     elif fault is None:
         fault = Fault(inp.fault) if inp.fault != Reason.NONE else wrong
     base = pose_of(sensed.odoms[-1]) if fault is None and sensed.odoms else None
     docking = docking_now(state.docking, inp, base, params)
-    now = _Now(inp, model, state.sent, last, elapsed_s, sensed, pairing, state.fallback, state.rates, docking)
+    down_s = stop_step_s(elapsed, inp, params)
+    operator_ns = operator_after(state.operator_ns, inp, params)
+    now = _Now(
+        *(inp, model, state.sent, last, elapsed_s, down_s),
+        *(sensed, pairing, state.fallback, state.rates, docking, operator_ns),
+    )
     halt, fallback, decision = _decided(now, latch, state.halt, fault)
     sent = _logged(state.sent, inp.now_ns, decision, model)
     docking, rates = docking_after(docking, decision), _rates(now, decision)
-    return GuardState(inp.now_ns, sent, sensed, pairing, latch, halt, fallback, rates, docking), decision
+    after = GuardState(
+        *(inp.now_ns, sent, sensed, pairing, latch, halt, fallback, rates, docking, operator_ns, late_s),
+    )
+    return after, decision
 
 
 def _latched(latch: Fault | None, inp: GuardInput) -> Fault | None:
@@ -161,10 +189,14 @@ def _decided(
     teleop, teleop_fault = teleop_state(inp, params, limits)
     fault = fault or teleop_fault
     if fault is None and teleop is None:
-        fault = policy_fault(inp, now.pairing, params, limits)
+        waits = operator_fault(now.operator_ns, inp.now_ns, params)
+        fault = waits or policy_fault(inp, now.pairing, params, limits)
+    late = suspected(inp, now.model.robot)
+    cause = late or fault  # what else is wrong comes from being late, or is named in the next step
     if fault is not None:
-        halt = Halt(fault, inp.now_ns + ns(params.min_dwell_s))  # a fault that comes and goes is one stop
-        return halt, idle, Decision(*now.down, Level.STOP, fault.reason, fault.numbers)
+        halt = Halt(late or fault, inp.now_ns + ns(params.min_dwell_s))  # a fault that comes and goes is one stop
+    if cause is not None:
+        return halt, idle, Decision(*now.down, Level.STOP, cause.reason, cause.numbers)
     if halt is not None and (now.last != (0.0, 0.0) or halt.lasts(inp.now_ns, params)):  # down to zero, always
         return halt, idle, Decision(*now.down, Level.STOP, halt.fault.reason, halt.fault.numbers)
     asked = teleop or (now.pairing.judged if params.require_verdict else inp.command)
@@ -229,7 +261,7 @@ def _as_asked(choice: Choice, wanted: Twist, teleop: bool) -> Decision:
     if off > 1e-9:
         numbers = (*choice.numbers, ("asked_speed_mps", wanted[0]), ("asked_yaw_rate_radps", wanted[1]))
         return Decision(*choice.twist, Level.LIMITED, Reason.RATE_LIMIT, numbers)
-    return Decision(*choice.twist, Level.DRIVE, Reason.TELEOP if teleop else Reason.NONE, choice.numbers)
+    return Decision(*wanted, Level.DRIVE, Reason.TELEOP if teleop else Reason.NONE, choice.numbers)
 
 
 def _situation(now: _Now, view: View) -> Situation:
@@ -237,8 +269,7 @@ def _situation(now: _Now, view: View) -> Situation:
     base = pose_of(odom)
     acts = age_s(now.inp.now_ns, odom.stamp_ns) + checker.motion.delay_s
     return Situation(
-        motion=checker.motion,
-        period_s=now.model.params.period_s,
+        checker=checker,
         now_ns=now.inp.now_ns,
         odom_ns=odom.stamp_ns,
         base=base,
@@ -246,7 +277,6 @@ def _situation(now: _Now, view: View) -> Situation:
         last=now.last,
         elapsed_s=now.elapsed_s,
         before=under_way(now.sent, odom.stamp_ns, acts, checker.motion.delay_s),
-        points=checker.points(view, now.sensed.memory, base),
         view=view,
         memory=now.sensed.memory,
     )

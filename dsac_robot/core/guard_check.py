@@ -1,10 +1,12 @@
 """Whether a command is safe, and which one is the nearest that is. Passive safety by roll-out; see DESIGN section 10.
 
 A command passes if, rolled on for the reaction time and then stopped along its arc, the outline gets to no return
-nearer than the margin (plus how far obstacles may have moved by then), and enters no space that was not seen free.
-Where the stop itself already comes nearer than that to some return, a command may come as near to it, but no nearer:
-so that a robot at rest inside a margin may do what takes no return nearer, and nothing else. That is for the margin
-alone: a command by which an obstacle that moves at the bound could meet the robot before it rests never passes.
+nearer than the margin (more at speed, plus how far obstacles may have moved by then), and enters no space that was not
+seen free. Where the stop itself already comes nearer than that to some return, a command may come as near to it, but no
+nearer, and the slower the less of the margin is left: so that a robot at rest inside a margin may do what takes no
+return nearer, and so that a moving one does not use up the margin by the errors of one roll-out after the other. That
+is for the margin alone: a command by which an obstacle that moves at the bound could meet the robot before it rests
+never passes.
 """
 
 from __future__ import annotations
@@ -14,24 +16,17 @@ from functools import cached_property
 
 import numpy as np
 
-from dsac_robot.core.guard_geometry import (
-    Outline,
-    Pose,
-    boundary_points,
-    clearances,
-    from_frame,
-    to_frame,
-    within_reach,
-)
+from dsac_robot.core.guard_geometry import Outline, Pose
 from dsac_robot.core.guard_inputs import Numbers
-from dsac_robot.core.guard_memory import BODY_M, Mask, Memory, View, hidden_points, seen_free
-from dsac_robot.core.guard_motion import REST_MPS, Motion, Rollout, roll_out, stop_step
+from dsac_robot.core.guard_loops import REST_MPS, keep_clear, near_discs, nearest_disc
+from dsac_robot.core.guard_memory import Known, Memory, View, eye_of, read_scan, remember, seen_free, with_slip
+from dsac_robot.core.guard_motion import Motion, Rollout, roll_out, stop_step
 from dsac_robot.core.guard_types import GuardParams
+from dsac_robot.core.lidar import Mask
 from dsac_robot.core.reasons import Level, Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Floats, Twist
+from dsac_robot.core.values import NS, Floats, Scan, Twist
 
-TIE_M = 2e-5  # rounding in "no nearer than the stop"
 SPEED_PARTS = np.array([1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0])  # of the way from the stop's speed to the asked one
 TURN_PARTS = np.array(
     [0.0, 1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0, -2.0 / 3.0, 1.0, -1.0]
@@ -40,6 +35,7 @@ TURN_COST = 1.2  # a full change of yaw rate against a full change of speed: slo
 FLIP_COST = 0.5  # against turning back and forth
 START_YAW_RATE_RADPS = 0.5  # the turning counterpart of start_speed_mps
 CREEP_MPS = 1.5 * REST_MPS  # of the fastest corner
+ESCAPE_MPS = 0.3  # of the fastest corner: for what is allowed only because the stop is no better
 STILL_MPS, STILL_RADPS = 0.01, 0.03  # a slower motion is none
 UNSEEN_TRIES = 6  # candidates tried against unseen space, each costing a look-up
 
@@ -48,9 +44,7 @@ UNSEEN_TRIES = 6  # candidates tried against unseen space, each costing a look-u
 class Situation:
     """What a check needs to know: where things are, what the base does now and what it was told."""
 
-    motion: Motion
-    period_s: float
-
+    checker: Checker
     now_ns: int
     odom_ns: int
     base: Pose  # odom frame, at odom_ns
@@ -58,15 +52,23 @@ class Situation:
     last: Twist  # sent last
     elapsed_s: float  # since then
     before: Floats  # (H, 2) commands that still act first
-    points: Floats  # (N, 2) returns, base frame at odom_ns
     view: View
     memory: Memory
 
     @cached_property
     def stop_roll(self) -> Rollout:
         """The roll-out of stopping now."""
-        stop = stop_step(self.last, max(self.elapsed_s, self.period_s), self.motion.limits)
-        return roll_out(np.array([stop]), self.twist, self.before, self.period_s, self.motion)
+        motion, period_s = self.checker.motion, self.checker.params.period_s
+        stop = stop_step(self.last, max(self.elapsed_s, period_s), motion.limits)
+        return roll_out(np.array([stop]), self.twist, self.before, period_s, motion)
+
+    @cached_property
+    def known(self) -> Known:
+        """What was seen free and still counts."""
+        outline, lidar = self.checker.outline, self.checker.robot.lidar
+        params = self.checker.params
+        speeds = params.unseen_speed_mps_max, params.obstacle_speed_mps_max
+        return Known.of(self.memory, self.view, self.now_ns, outline, lidar, *speeds)
 
 
 @dataclass(frozen=True)
@@ -92,77 +94,59 @@ class Checker:
     @classmethod
     def of(cls, params: GuardParams, robot: Robot) -> Checker:
         """The checker of a robot."""
-        limits = robot.limits
-        delay = robot.actuation.action_delay_s + robot.actuation.response_delay_s
         hold = max(params.period_s, params.reaction_s - robot.actuation.action_delay_s)
-        stop = max(
-            max(limits.speed_mps_max, -limits.speed_mps_min) / limits.brake_mps2,
-            limits.yaw_rate_radps_max / limits.yaw_accel_radps2_max,
-        )
-        horizon = params.odom_timeout_s + delay + hold + stop + 0.1
-        return cls(params, robot, Outline.of(robot.footprint), Motion.of(robot, horizon), hold)
-
-    @property
-    def look_m(self) -> float:
-        """No return farther from the base than this matters to any check."""
-        limits, params = self.robot.limits, self.params
-        time = len(self.motion.decay) * 0.02
-        speed = max(limits.speed_mps_max, -limits.speed_mps_min)
-        travel = speed * (time - 0.5 * speed / limits.brake_mps2)
-        return self.outline.radius_m + travel + params.margin_m + params.obstacle_speed_mps_max * (time + 0.2)
-
-    def points(self, view: View, memory: Memory, base: Pose) -> Floats:
-        """All returns that count, seen now or remembered behind the robot, in the base frame. # -> (N, 2)"""
-        relative = from_frame(np.array([view.pose[:2]]), base)[0]
-        seen = to_frame(view.returns, (float(relative[0]), float(relative[1]), view.pose[2] - base[2]))
-        hidden = hidden_points(memory, view, base, self.look_m, self.robot.lidar)
-        return np.concatenate([seen, from_frame(hidden, base)]) if len(hidden) else seen
+        return cls(params, robot, Outline.of(robot.footprint), Motion.of(robot), hold)
 
     def rolled(self, commands: Floats, at: Situation) -> Rollout:
         """The commands' roll-outs. # (K, 2)"""
         return roll_out(self.probe(commands, at), at.twist, at.before, self.hold_s, self.motion)
 
-    def inflation_m(self, rollout: Rollout, at: Situation) -> Floats:
-        """Distance to keep at each pose. # (K, M)"""
-        params = self.params
-        age = rollout.moving_s + (at.odom_ns - at.view.stamp_ns) / NS
-        return np.asarray(params.margin_m + params.obstacle_speed_mps_max * np.maximum(age, 0.0))
+    def corner_mps(self, commands: Floats) -> Floats:
+        """Speed of the fastest corner of the outline, at most. # (K, 2) -> (K,)"""
+        return np.asarray(np.abs(commands[:, 0]) + self.outline.radius_m * np.abs(commands[:, 1]))
 
-    def clear(self, rollout: Rollout, at: Situation) -> tuple[Mask, float]:
-        """Which of the commands keep their distance, and the first one's least clearance. # -> (K,)"""
-        wanted = self.inflation_m(rollout, at)
-        reach = self.outline.radius_m + float(wanted.max())
-        near = within_reach(rollout, at.points, reach)
-        if len(near) == 0:
-            return np.ones(len(wanted), bool), float(wanted.max())
-        signed = clearances(rollout, near, self.outline)  # (K, M, N)
-        short = signed < wanted[..., None]
-        least = float(signed[0].min())
-        if not short.any():
-            return np.ones(len(wanted), bool), least
-        bad = np.flatnonzero(short.any(axis=(0, 1)))  # (n,) points that any command comes near to
-        floor = clearances(at.stop_roll, near[bad], self.outline)[0].min(axis=0) - TIE_M  # (n,)
-        nearer = signed[:, :, bad] < floor
-        if self.params.obstacle_speed_mps_max > 0.0:  # what moves may have come so far: at rest before it is there
-            nearer |= signed[:, :, bad] < wanted[..., None] - self.params.margin_m
-        return ~(short[:, :, bad] & nearer).any(axis=(1, 2)), least
+    def keeps(self, commands: Floats, at: Situation) -> tuple[Floats, float, float]:
+        """Distance that each command keeps from what stands still; its growth with time, and the scan's age. # (K,)"""
+        age_s = (at.odom_ns - at.view.stamp_ns) / NS
+        margins = self.params.margin_m + self.params.margin_s * self.corner_mps(commands)
+        return margins, float(self.params.obstacle_speed_mps_max), age_s
+
+    def near(self, keeps: tuple[Floats, float, float], rollout: Rollout, at: Situation) -> Floats:
+        """The returns to which the distance may not be kept, seen now or remembered where the newest scan does not
+        look, as discs in the base frame: x, y, and by how much odometry may have slipped since. # -> (N, 3)"""
+        view, eye = at.view, eye_of(at.view.pose, self.robot.lidar)
+        frames = np.array(at.base), view.returns, np.array(view.pose), eye
+        old = at.memory.points, np.array(view.slip)
+        return near_discs(rollout.poses, rollout.counts, *keeps, self.outline.radius_m, *frames, view.free_m, *old)
+
+    def nearest(self, command: Floats, rollout: Rollout, at: Situation) -> tuple[float, float]:
+        """Of one command: the least clearance, and the least less what is to be kept (negative: too near). # (1, 2)"""
+        margins, growth, age_s = keeps = self.keeps(command, at)
+        near = self.near(keeps, rollout, at)
+        shape = self.outline.planes, float(margins[0])
+        return nearest_disc(rollout.poses[0], rollout.counts[0], near, *shape, growth, age_s)
+
+    def clear(self, commands: Floats, rollout: Rollout, at: Situation) -> Mask:
+        """Which of the commands keep their distance. # (K, 2) -> (K,)"""
+        keeps, stop = self.keeps(commands, at), at.stop_roll
+        fastest = np.maximum(self.corner_mps(commands), self.corner_mps(np.array([at.twist])))
+        limits = self.robot.limits
+        most = max(limits.speed_mps_max, -limits.speed_mps_min) + self.outline.radius_m * limits.yaw_rate_radps_max
+        slowness = np.clip((fastest - ESCAPE_MPS) / max(most - ESCAPE_MPS, 1e-9), 0.0, 1.0)
+        stop_poses = stop.poses[0, : stop.counts[0]]
+        outline = self.outline.planes, self.outline.radius_m
+        near = self.near(keeps, rollout, at)
+        return keep_clear(rollout.poses, rollout.counts, *keeps, slowness, stop_poses, near, *outline)
 
     def seen(self, rollout: Rollout, at: Situation) -> bool:
         """Whether the first command's swept area was all seen free."""
-        points = boundary_points(rollout, self.outline)
-        points = points[self.outline.clearance_m(points) > BODY_M]
-        if len(points) == 0:
-            return True
-        world = to_frame(points, at.base)
-        bound = self.params.unseen_speed_mps_max
-        free = seen_free(at.memory, at.view, world, at.now_ns, self.outline, self.robot.lidar, bound)
-        return bool(free.all())
+        return seen_free(rollout.poses[0, : rollout.counts[0]], at.base, at.known, self.outline)
 
     def probe(self, commands: Floats, at: Situation) -> Floats:
         """The commands as checked: from rest, at least at the start speed; under way, at least at a speed that a
         roll-out does not take for rest, or a robot could creep anywhere. # (K, 2)"""
         if at.last != (0.0, 0.0):
-            corner = np.abs(commands[:, 0]) + self.outline.radius_m * np.abs(commands[:, 1])
+            corner = self.corner_mps(commands)
             slow = (corner > 0.0) & (corner < CREEP_MPS)
             return commands * np.where(slow, CREEP_MPS / np.maximum(corner, 1e-12), 1.0)[:, None]
         driving = np.abs(commands[:, 0]) > 1e-3
@@ -178,22 +162,20 @@ class Checker:
         """``limited`` (the target within the rate limits) if it is safe, else the nearest safe command, else a stop."""
         if is_still(target) and is_still(at.last) and is_still(at.twist):
             return Choice((0.0, 0.0), Level.DRIVE, Reason.NONE, ())
-        rollout = self.rolled(np.array([limited]), at)
-        clear, least = self.clear(rollout, at)
+        asked = np.array([limited])
+        rollout = self.rolled(asked, at)
+        least, short = self.nearest(asked, rollout, at)
         numbers: Numbers = (("clearance_m", least), ("stop_distance_m", rollout.length_m))
-        seen = bool(clear[0]) and self.seen(rollout, at)
-        if seen:
+        clear = short >= 0.0 or bool(self.clear(asked, rollout, at)[0])
+        if clear and self.seen(rollout, at):
             return Choice(limited, Level.DRIVE, Reason.NONE, numbers)
-        reason = Reason.UNSEEN_SPACE if clear[0] else Reason.CLEARANCE
+        reason = Reason.UNSEEN_SPACE if clear else Reason.CLEARANCE
         found = self.search(target, limited, at)
         if found is not None:
             return Choice(found, Level.LIMITED, reason, numbers)
         stop = stop_step(at.last, at.elapsed_s, self.robot.limits)
-        rolled = at.stop_roll
-        wanted = self.inflation_m(rolled, at)
-        near = within_reach(rolled, at.points, self.outline.radius_m + float(wanted.max()))
-        braking = not is_still(at.last) and not bool((clearances(rolled, near, self.outline) < wanted[..., None]).any())
-        if braking:  # the stop is what keeps the distance: it ends where it should
+        stops_clear = not is_still(at.last) and self.nearest(np.array([stop]), at.stop_roll, at)[1] >= 0.0
+        if stops_clear:  # the stop is what keeps the distance: it ends where it should
             return Choice(stop, Level.LIMITED, reason, numbers)
         return Choice(stop, Level.STOP, Reason.NO_SAFE_COMMAND, numbers)
 
@@ -203,12 +185,30 @@ class Checker:
         if len(commands) == 0:
             return None
         rollout = self.rolled(commands, at)
-        clear, _ = self.clear(rollout, at)
+        clear = self.clear(commands, rollout, at)
         best = [int(i) for i in np.argsort(cost, kind="stable") if clear[i]]
         for index in best[:UNSEEN_TRIES]:
             if self.seen(rollout.only(index), at):
                 return float(commands[index, 0]), float(commands[index, 1])
         return None
+
+
+def compile_loops(checker: Checker) -> None:
+    """Call once each loop that a check runs, so that none is compiled while the robot drives (it takes seconds)."""
+    lidar, memory = checker.robot.lidar, Memory()
+    ranges = np.full(lidar.beams, 0.5 * lidar.range_max_m, np.float32)
+    scan = Scan(0, ranges, lidar.angle_min_rad, lidar.angle_increment_rad)
+    before = None
+    for x_m in (0.0, 1.0):
+        view = with_slip(read_scan(scan, lidar, (x_m, 0.0, 0.0), x_m), memory, lidar)
+        memory, before = remember(memory, before, view, lidar), view
+    rest = 0.0, 0.0
+    at = Situation(checker, 0, 0, (1.0, 0.0, 0.0), rest, rest, 0.0, np.zeros((1, 2)), view, memory)
+    commands = np.array([[0.1, 0.1]])
+    rollout = checker.rolled(commands, at)
+    checker.nearest(commands, rollout, at)
+    checker.clear(commands, rollout, at)
+    checker.seen(rollout, at)
 
 
 def is_still(twist: Twist) -> bool:

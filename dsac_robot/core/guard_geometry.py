@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsac_robot.core.geometry import half_planes
-from dsac_robot.core.guard_motion import Rollout
 from dsac_robot.core.values import NS, Floats, Odom
 
 Pose = tuple[float, float, float]  # x m, y m, yaw rad
@@ -22,8 +21,7 @@ class Outline:
     across the corners keep the error below 8 % where an edge alone would give 41 % (right angles).
     """
 
-    normals: Floats  # (P, 2)
-    offsets: Floats  # (P,)
+    planes: Floats  # (P, 3): normal x, normal y, offset
     boundary: Floats  # (Q, 2) points on the outline
     radius_m: float
 
@@ -38,44 +36,12 @@ class Outline:
             parts = max(1, math.ceil(float(np.hypot(*(end - start))) / spacing_m))
             boundary.append(start + (end - start) * (np.arange(parts) / parts)[:, None])
         return cls(
-            np.concatenate([normals, across]),
-            np.concatenate([offsets, np.sum(across * footprint, axis=1)]),
+            np.concatenate(
+                [np.column_stack([normals, offsets]), np.column_stack([across, np.sum(across * footprint, axis=1)])]
+            ),
             np.concatenate(boundary),
             float(np.hypot(*footprint.T).max()),
         )
-
-    def clearance_m(self, points: Floats) -> Floats:
-        """Distance of points in the base frame to the outline, at most; negative inside. # (N, 2) -> (N,)"""
-        return np.asarray((points @ self.normals.T - self.offsets).max(axis=1))
-
-
-def clearances(rollout: Rollout, points: Floats, outline: Outline) -> Floats:
-    """Clearance of each point to the outline at each pose. # (N, 2) -> (K, M, N)"""
-    c, s = np.cos(rollout.yaw_rad)[..., None], np.sin(rollout.yaw_rad)[..., None]  # (K, M, 1)
-    nx, ny = outline.normals.T
-    turned_x, turned_y = c * nx - s * ny, s * nx + c * ny  # (K, M, P)
-    offsets = outline.offsets + turned_x * rollout.x_m[..., None] + turned_y * rollout.y_m[..., None]
-    turned = np.stack([turned_x, turned_y, -offsets], axis=-1)  # (K, M, P, 3)
-    lifted = np.concatenate([points, np.ones((len(points), 1))], axis=1)  # (N, 3)
-    signed = turned.reshape(-1, 3) @ lifted.T
-    return np.asarray(signed.reshape(*offsets.shape, len(points)).max(axis=2))
-
-
-def boundary_points(rollout: Rollout, outline: Outline) -> Floats:
-    """The outline's boundary points at every pose of the first command. # -> (M * Q, 2)"""
-    c, s = np.cos(rollout.yaw_rad[0])[:, None], np.sin(rollout.yaw_rad[0])[:, None]
-    bx, by = outline.boundary.T
-    x = rollout.x_m[0][:, None] + c * bx - s * by
-    y = rollout.y_m[0][:, None] + s * bx + c * by
-    return np.stack([x.ravel(), y.ravel()], axis=1)
-
-
-def within_reach(rollout: Rollout, points: Floats, reach_m: float) -> Floats:
-    """The points that lie within ``reach_m`` of the box around the poses. # (N, 2) -> (n, 2)"""
-    px, py = points[:, 0], points[:, 1]
-    near = (px > rollout.x_m.min() - reach_m) & (px < rollout.x_m.max() + reach_m)
-    near &= (py > rollout.y_m.min() - reach_m) & (py < rollout.y_m.max() + reach_m)
-    return np.asarray(points[near])
 
 
 def pose_of(odom: Odom) -> Pose:

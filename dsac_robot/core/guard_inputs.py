@@ -206,9 +206,8 @@ def policy_fault(inp: GuardInput, pairing: Pairing, params: GuardParams, limits:
 
 
 def teleop_state(inp: GuardInput, params: GuardParams, limits: Limits) -> tuple[Command | None, Fault | None]:
-    """The operator's command while it is fresh, or the fault in it. Let go of, the dead-man stops for the dwell time;
-    then the policy may drive again. A command that comes late, or from another clock, is a stop each time: the policy
-    must not drive on while an operator holds the stick."""
+    """The operator's command while it is fresh, or the fault in it. Let go of, the dead-man stops. A command that comes
+    late, or from another clock, is a stop each time: the policy must not drive on while an operator holds the stick."""
     teleop = inp.teleop
     if teleop is None:
         return None, None
@@ -218,6 +217,35 @@ def teleop_state(inp: GuardInput, params: GuardParams, limits: Limits) -> tuple[
     if fault is not None and fault.reason == Reason.COMMAND_STALE:
         fault = Fault(Reason.TELEOP_STALE, fault.numbers)
     return (None, fault) if fault else (teleop, None)
+
+
+def operator_after(operator_ns: int | None, inp: GuardInput, params: GuardParams) -> int | None:
+    """When the operator was heard last, while the robot is the operator's; None where the policy may drive.
+
+    The robot is handed back by ``~/reset`` or ``~/enable`` off and on once the stick is let go of, or by itself
+    ``teleop_handback_s`` later where that is above 0.
+    """
+    if not inp.enabled:
+        return None
+    teleop = inp.teleop
+    if teleop is not None and (inp.teleop_heard or age_s(inp.now_ns, teleop.stamp_ns) <= params.teleop_timeout_s):
+        return inp.now_ns
+    if operator_ns is None or inp.reset_requested:
+        return None
+    since = age_s(inp.now_ns, operator_ns)
+    if since < 0.0:  # the clock went back
+        return inp.now_ns
+    return None if 0.0 < params.teleop_handback_s <= since else operator_ns
+
+
+def operator_fault(operator_ns: int | None, now_ns: int, params: GuardParams) -> Fault | None:
+    """TELEOP_STALE while the robot has not been handed back."""
+    if operator_ns is None:
+        return None
+    numbers: Numbers = (("since_s", age_s(now_ns, operator_ns)),)
+    if params.teleop_handback_s > 0.0:
+        numbers = (*numbers, ("handback_s", params.teleop_handback_s))
+    return Fault(Reason.TELEOP_STALE, numbers)
 
 
 def clamped(command: Command, robot: Robot) -> tuple[float, float]:

@@ -1,47 +1,45 @@
 """What was seen: a short rolling memory of scans in the odom frame, for the space that the lidar does not see now.
 
 Space is free where a scan looked through it, where the robot's own body stood, or within the disc that the operator
-vouches for at activation. What was seen free shrinks with the odometry's drift and at the obstacles' speed bound.
+vouches for at activation. What was seen free shrinks with the odometry's drift and at the obstacles' speed bound. Where
+the scans show that odometry slipped (each is laid onto the last key-frame), what was seen free shrinks, and remembered
+returns grow, by as much: they may be where odometry says, or where the scans do.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from dsac_robot.core.guard_geometry import Outline, Pose, from_frame, to_frame
-from dsac_robot.core.lidar import beam_directions, free_distance
+from dsac_robot.core.guard_geometry import Outline, Pose
+from dsac_robot.core.guard_loops import GRAZE_M, beyond_each, placed_returns, scan_shift, swept_seen_free, thinned
+from dsac_robot.core.lidar import free_distance, returns_of
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import NS, Floats, Floats32, Scan
-
-Mask = npt.NDArray[np.bool_]
 
 FRAMES = 12
 FRAME_STEP_M = 0.2
 FRAME_STEP_RAD = math.radians(20.0)
 POINTS_KEPT_M = 2.0  # remembered returns farther from the robot are dropped
-POINT_GRID_M = 0.02  # one remembered return a cell
-GRAZE_M = 0.05  # a beam that ends so little before a point still shows it free: returns themselves are checked apart
-DRIFT = 0.02  # drift of the odometry by distance
-SLIP_M = 0.04  # skid-steer wheels slip so far, mostly when reversing and turning, while a return is remembered
-BLUR = SLIP_M * np.array([[0.0, 0.0], *([math.cos(a), math.sin(a)] for a in np.arange(6) * math.pi / 3.0)])
-BODY_M = 2e-4  # rounding; more would let a slow robot push its own free space before it
+NO_POINTS = np.zeros((0, 5))
+NOWHERE = np.zeros(0, np.float32)  # the sectors of a scan that looks nowhere
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One scan, read once: the returns, and how far each beam shows free space."""
+    """One scan, read once: the returns, and how far the lidar shows free space all around."""
 
     stamp_ns: int
     pose: Pose  # of the base, in the odom frame, at the stamp
-    travelled_m: float  # odometer at the stamp
+    drift_m: float  # how far odometry may have drifted until the stamp
     returns: Floats  # (N, 2) base frame at the stamp
-    free_m: Floats32  # (B,) 0 where the beam is invalid
-    valid: Mask  # (B,)
+    free_m: Floats32  # (S,) by sector of one beam's width, from the first beam on; -inf where no valid beam looks
     valid_beams: int = 0  # before bridging
+    slip: tuple[float, float, float] = (0.0, 0.0, 0.0)  # x, y, turn about the origin by which scans and odometry differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,100 +47,129 @@ class Memory:
     """Key-frames, remembered returns in the odom frame, and the disc assumed free at activation."""
 
     frames: tuple[View, ...] = ()
-    points: Floats | None = None  # (P, 2) odom frame
-    disc: View | None = None  # its pose, stamp and odometer only
+    points: Floats = field(default_factory=lambda: NO_POINTS)  # (P, 5) odom frame, and their scan's slip
+    disc: View | None = None  # its pose, stamp, odometer and slip only
+
+    @cached_property
+    def free_m(self) -> Floats32:
+        """What the key-frames show to be free. # (F, S)"""
+        return np.stack([frame.free_m for frame in self.frames])
 
 
-def read_scan(scan: Scan, lidar: Lidar, pose: Pose, travelled_m: float) -> View:
+def read_scan(scan: Scan, lidar: Lidar, pose: Pose, drift_m: float) -> View:
     """The scan as a view. A single invalid beam between two valid ones is bridged: nothing fits between them."""
     free, valid = free_distance(scan.ranges_m, lidar)
-    filled, bridged = free, valid
-    if not valid.all():
-        filled, bridged = free.copy(), valid.copy()
-        bridged[1:-1] |= valid[:-2] & valid[2:]
-        filled[1:-1] = np.where(valid[1:-1], free[1:-1], np.minimum(free[:-2], free[2:]))
-        filled[~bridged] = 0.0
-    hit = valid & (free < lidar.range_max_m)
-    returns = beam_directions(lidar)[hit] * free[hit, None].astype(np.float64) + np.array([lidar.x_m, lidar.y_m])
-    return View(scan.stamp_ns, pose, travelled_m, returns, filled, bridged, int(valid.sum()))
+    shown = np.full(max(lidar.beams, int(math.tau / lidar.angle_increment_rad) + 1), -np.inf, np.float32)
+    shown[: lidar.beams] = np.where(valid, free, shown[: lidar.beams])
+    gaps = np.flatnonzero(~valid[1:-1]) + 1
+    gaps = gaps[valid[gaps - 1] & valid[gaps + 1]]
+    shown[gaps] = np.minimum(free[gaps - 1], free[gaps + 1])
+    return View(scan.stamp_ns, pose, drift_m, returns_of(free, valid, lidar), shown, int(np.count_nonzero(valid)))
 
 
-def look_up(view: View, points: Floats, lidar: Lidar) -> tuple[Mask, Floats]:
-    """Whether a valid beam points at each point, and how far it is free beyond. # (N, 2) odom -> (N,), (N,)"""
-    x, y = from_frame(points, view.pose).T
-    x, y = x - lidar.x_m, y - lidar.y_m
-    bearing = np.mod(np.arctan2(y, x) - lidar.yaw_rad - lidar.angle_min_rad + 0.5 * lidar.angle_increment_rad, math.tau)
-    beam = (bearing / lidar.angle_increment_rad).astype(np.intp)
-    aimed = beam < lidar.beams
-    beam *= aimed
-    return aimed & view.valid[beam], view.free_m[beam] - np.hypot(x, y)
+def eye_of(pose: Pose, lidar: Lidar) -> Floats:
+    """Where the lidar of a base at ``pose`` is, at which bearing its first sector begins, how wide one is. # -> (4,)"""
+    c, s = math.cos(pose[2]), math.sin(pose[2])
+    first = pose[2] + lidar.yaw_rad + lidar.angle_min_rad - 0.5 * lidar.angle_increment_rad
+    return np.array(
+        [
+            pose[0] + c * lidar.x_m - s * lidar.y_m,
+            pose[1] + s * lidar.x_m + c * lidar.y_m,
+            first,
+            lidar.angle_increment_rad,
+        ]
+    )
 
 
-def seen_free(
-    memory: Memory, view: View, points: Floats, now_ns: int, outline: Outline, lidar: Lidar, obstacle_mps: float
-) -> Mask:
-    """Whether each point was seen free and must be so still. ``view`` is the newest scan. # (N, 2) odom -> (N,)"""
-    aimed, beyond = look_up(view, points, lidar)
-    free = aimed & (beyond > -GRAZE_M)
-    for frame in (view, *reversed(memory.frames)):
-        left = np.flatnonzero(~free)
-        if len(left) == 0:
-            return free
-        shrink = DRIFT * (view.travelled_m - frame.travelled_m) + obstacle_mps * max(0, now_ns - frame.stamp_ns) / NS
-        query = points[left]
-        free[left] = outline.clearance_m(from_frame(query, frame.pose)) < BODY_M - shrink
-        if frame is view and shrink == 0.0:  # looked at above
-            continue
-        aimed, beyond = look_up(frame, query, lidar)
-        free[left] |= aimed & (beyond > shrink - GRAZE_M)
-    if memory.disc is not None:
-        disc = memory.disc
-        shrink = DRIFT * (view.travelled_m - disc.travelled_m) + obstacle_mps * max(0, now_ns - disc.stamp_ns) / NS
-        radius = outline.radius_m + 0.1 - shrink
-        free |= np.hypot(points[:, 0] - disc.pose[0], points[:, 1] - disc.pose[1]) < radius
-    return free
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What counts as free now, in the odom frame: by the newest scan, by where the body stood, by earlier scans."""
+
+    eye: Floats  # (4,) of the newest scan, see eye_of
+    free_m: Floats32  # (S,)
+    beams: int  # of the sectors the first ones: the fan
+    stood: Floats  # (F + 1, 5): poses, and by how much less than the outline counts, outside of the fan and inside
+    eyes: Floats  # (F, 4)
+    frames_free_m: Floats32  # (F, S)
+    disc: Floats  # (4,): x, y, radius outside of the fan and inside
+
+    @classmethod
+    def of(
+        cls, memory: Memory, view: View, now_ns: int, outline: Outline, lidar: Lidar, unseen_mps: float, dark_mps: float
+    ) -> Known:
+        """``view`` is the newest scan. What was seen shrinks with the odometry's drift and at the speed of obstacles:
+        ``unseen_mps`` where the lidar does not look, ``dark_mps`` where it should and its beams say nothing."""
+
+        seen = (view, *memory.frames) if memory.disc is None else (view, *memory.frames, memory.disc)
+        ages_s = np.maximum(now_ns - np.array([frame.stamp_ns for frame in seen]), 0) / NS
+        drifts_m = view.drift_m - np.array([frame.drift_m for frame in seen])
+        x, y, slips = *view.pose[:2], np.array(view.slip) - np.array([frame.slip for frame in seen])
+        slips_m = np.hypot(slips[:, 0] - slips[:, 2] * y, slips[:, 1] + slips[:, 2] * x)
+        shrunk_m = np.column_stack(
+            [drifts_m + slips_m + mps * ages_s for mps in (unseen_mps, max(unseen_mps, dark_mps))]
+        )
+        stood = np.array([(*frame.pose, *less) for frame, less in zip((view, *memory.frames), shrunk_m, strict=False)])
+        disc = np.zeros(4)
+        if memory.disc is not None:
+            disc[:2], disc[2:] = memory.disc.pose[:2], outline.radius_m + 0.1 - shrunk_m[-1]
+        eyes = np.array([eye_of(frame.pose, lidar) for frame in memory.frames]).reshape(-1, 4)
+        frames_free_m = memory.free_m if memory.frames else view.free_m[None][:0]
+        return cls(eye_of(view.pose, lidar), view.free_m, lidar.beams, stood, eyes, frames_free_m, disc)
 
 
-def remember(memory: Memory, view: View, lidar: Lidar) -> Memory:
+def seen_free(poses: Floats, base: Pose, known: Known, outline: Outline) -> bool:
+    """Whether all that the outline sweeps at these poses was seen free and must be so still.
+
+    ``poses`` in the base frame at ``base`` # (M, 3) or wider
+    """
+    seen = known.eye, known.free_m, known.beams, known.stood, known.eyes, known.frames_free_m, known.disc
+    return swept_seen_free(poses, np.array(base), outline.boundary, outline.planes, *seen)
+
+
+def with_slip(view: View, memory: Memory, lidar: Lidar) -> View:
+    """The scan with its slip: that of the last key-frame, and what lays the scan onto it."""
+    if not memory.frames:
+        return view if memory.disc is None else dataclasses.replace(view, slip=memory.disc.slip)
+    last = memory.frames[-1]
+    eye, pose = eye_of(last.pose, lidar), np.array(view.pose)
+    dx, dy, turn = scan_shift(view.returns, pose, eye, last.free_m, lidar.range_max_m)
+    (x, y, _), was = view.pose, last.slip
+    return dataclasses.replace(view, slip=(was[0] + dx + turn * y, was[1] + dy - turn * x, was[2] + turn))
+
+
+def remember(memory: Memory, before: View | None, view: View, lidar: Lidar) -> Memory:
     """The memory after a new scan: it becomes a key-frame where the robot has moved or turned enough.
 
     It takes the place of an older one from about the same pose, so that a robot that moves to and fro does not forget
-    what it saw on the way; when there are too many, the one from farthest away is dropped.
+    what it saw on the way; when there are too many, the one from farthest away is dropped. What the scan before it met
+    where it does not look itself is remembered in any case: it may have moved since the last key-frame.
     """
-    frames = memory.frames
+    points, frames = memory.points, memory.frames
+    eye = eye_of(view.pose, lidar)
+    left = NO_POINTS if before is None else _placed(before, eye, view.free_m)
     apart = [_apart(frame.pose, view.pose) for frame in frames]
-    if apart and apart[-1] < 1.0:
+    if not apart or apart[-1] >= 1.0:
+        if apart and min(apart) < 1.0:
+            alike = apart.index(min(apart))
+            frames = (*frames[:alike], *frames[alike + 1 :])
+        elif len(frames) == FRAMES:
+            gone = max(range(FRAMES), key=lambda i: math.dist(frames[i].pose[:2], view.pose[:2]))
+            frames = (*frames[:gone], *frames[gone + 1 :])
+        frames = (*frames, view)
+        points = points[~(beyond_each(points, eye, view.free_m) > GRAZE_M)]
+        left = np.concatenate([_placed(view, eye, NOWHERE), left])
+    elif len(left) == 0:
         return memory
-    if apart and min(apart) < 1.0:
-        alike = apart.index(min(apart))
-        frames = (*frames[:alike], *frames[alike + 1 :])
-    elif len(frames) == FRAMES:
-        gone = max(range(FRAMES), key=lambda i: math.dist(frames[i].pose[:2], view.pose[:2]))
-        frames = (*frames[:gone], *frames[gone + 1 :])
-    points = to_frame(view.returns, view.pose)
-    if memory.points is not None and len(memory.points):
-        aimed, beyond = look_up(view, memory.points, lidar)
-        points = np.concatenate([points, memory.points[~(aimed & (beyond > GRAZE_M))]])  # gone where seen through
-    points = points[np.hypot(points[:, 0] - view.pose[0], points[:, 1] - view.pose[1]) < POINTS_KEPT_M]
-    cells = np.floor(points / POINT_GRID_M).astype(np.int64)
-    _, first = np.unique(cells, axis=0, return_index=True)
-    return Memory((*frames, view), points[np.sort(first)], memory.disc)
+    points = np.concatenate([left, points])
+    return Memory(frames, thinned(points, *view.pose[:2], POINTS_KEPT_M), memory.disc)
+
+
+def _placed(view: View, eye: Floats, free_m: Floats32) -> Floats:
+    """The returns in the odom frame, with the scan's slip, where a scan from ``eye`` does not look. # (N, 5)"""
+    return placed_returns(view.returns, np.array(view.pose), np.array(view.slip), eye, free_m)
 
 
 def _apart(a: Pose, b: Pose) -> float:
     """How far two poses are apart, in steps of key-frames."""
     turned = abs(math.remainder(a[2] - b[2], math.tau))
     return max(math.dist(a[:2], b[:2]) / FRAME_STEP_M, turned / FRAME_STEP_RAD)
-
-
-def hidden_points(memory: Memory, view: View, base: Pose, reach_m: float, lidar: Lidar) -> Floats:
-    """Remembered returns within reach of the robot that the newest scan does not look at, each with a ring around it
-    for what odometry may have slipped since. # -> (n, 2) odom frame"""
-    if memory.points is None or len(memory.points) == 0:
-        return np.zeros((0, 2))
-    gap = memory.points - np.array(base[:2])
-    near: Floats = memory.points[np.abs(gap).max(axis=1) < reach_m]
-    if len(near) == 0:
-        return near
-    aimed, _ = look_up(view, near, lidar)
-    return np.asarray((near[~aimed][:, None, :] + BLUR).reshape(-1, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,45 +19,53 @@ from dsac_robot.core.guard_inputs import (
     odom_values_fault,
     scan_fault,
 )
-from dsac_robot.core.guard_memory import Memory, View, read_scan, remember
+from dsac_robot.core.guard_memory import Memory, View, read_scan, remember, with_slip
+from dsac_robot.core.guard_motion import Sent
+from dsac_robot.core.guard_odom import OdomWatch, watched
 from dsac_robot.core.guard_types import GuardInput, GuardParams
 from dsac_robot.core.reasons import Reason
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import Odom, Scan, Twist, ns
+from dsac_robot.core.values import Odom, Scan, ns
 
 SAMPLES_MAX = 64
-DRIVEN_MPS, DRIVEN_RADPS = 0.1, 0.3  # odometry must show a command of so much
+DRIFT = 0.02  # drift of the odometry by distance
+SLIDE = 0.6  # of the side slip at the limit: what the simulated bases slide by on the average of random drives
 
 
 @dataclass(frozen=True, eq=False)
 class Sensed:
     """Sound samples only: what is faulty is not taken in."""
 
-    odoms: tuple[Odom, ...] = ()
-    travelled_m: float = 0.0
+    odoms: tuple[Odom, ...] = ()  # with the slide in turns, which wheels and gyro do not see, added to their poses
+    odom: Odom | None = None  # the newest as it came
+    drift_m: float = 0.0  # how far odometry may have come from the truth since the start
     scan: Scan | None = None  # the newest that was taken in
     empty: Fault | None = None  # that scan says nothing
     same_since_ns: int = 0  # stamp of the first scan with the very same ranges
     same_pose: Pose = (0.0, 0.0, 0.0)  # and the robot's pose then
-    unmoved_ns: int | None = None  # stamp since when odometry has not changed by one bit though the robot is driven
-    stuck: Fault | None = None  # odometry was found frozen
+    watch: OdomWatch = field(default_factory=OdomWatch)
     view: View | None = None
     memory: Memory = field(default_factory=Memory)
     enabled: bool = False
 
 
 def sense(
-    sensed: Sensed, inp: GuardInput, last: Twist, params: GuardParams, robot: Robot
+    sensed: Sensed, inp: GuardInput, sent: Sequence[Sent], params: GuardParams, robot: Robot
 ) -> tuple[Sensed, Fault | None]:
-    """What is known after looking at the newest scan and odometry, and the first fault in them. ``last``: as sent."""
-    driven = abs(last[0]) > DRIVEN_MPS or abs(last[1]) > DRIVEN_RADPS
-    sensed, jump = _take_odom(_watch_odom(sensed, inp, driven, params), inp, params, robot)
+    """What is known after looking at the newest scan and odometry, and the first fault in them. ``sent``: of late."""
+    before = sensed.odom
+    sensed, jump = _take_odom(sensed, inp, params, robot)
+    taken = jump is None and sensed.odom is not before
+    watch = watched(sensed.watch, before if taken else None, inp, sent, params)
+    sensed = sensed if watch is sensed.watch else dataclasses.replace(sensed, watch=watch)
     wrong = scan_fault(inp.scan, inp.now_ns, params, robot.lidar) or _out_of_order(sensed.scan, inp.scan)
     if sensed.odoms:
         if inp.enabled != sensed.enabled:
             sensed = _activated(sensed, inp)
         sensed = _take_scan(sensed, None if wrong else inp.scan, params, robot)
-    wrong = wrong or sensed.empty or odom_fault(inp.odom, inp.now_ns, params, robot.limits) or jump or sensed.stuck
+    wrong = (
+        wrong or sensed.empty or odom_fault(inp.odom, inp.now_ns, params, robot.limits) or jump or sensed.watch.fault
+    )
     return sensed, wrong or _frozen(sensed, params, robot)
 
 
@@ -70,21 +79,6 @@ def _out_of_order(before: Scan | None, scan: Scan | None) -> Fault | None:
     return Fault(Reason.SCAN_OUT_OF_ORDER, (("back_s", back_s),))
 
 
-def _watch_odom(sensed: Sensed, inp: GuardInput, driven: bool, params: GuardParams) -> Sensed:
-    """Watch for odometry that does not change by one bit while the robot is driven."""
-    odom, before = inp.odom, sensed.odoms[-1] if sensed.odoms else None
-    if odom is None or before is None or odom.stamp_ns <= before.stamp_ns:
-        return dataclasses.replace(sensed, stuck=None) if inp.reset_requested and sensed.stuck else sensed
-    if dataclasses.replace(odom, stamp_ns=before.stamp_ns) != before or inp.reset_requested:
-        return sensed if sensed.unmoved_ns is None else dataclasses.replace(sensed, unmoved_ns=None, stuck=None)
-    if not driven or sensed.unmoved_ns is None:
-        return dataclasses.replace(sensed, unmoved_ns=odom.stamp_ns)
-    same_s = age_s(odom.stamp_ns, sensed.unmoved_ns)
-    if same_s < params.frozen_s and same_s * abs(odom.speed_mps) <= params.frozen_far_m:
-        return sensed
-    return dataclasses.replace(sensed, stuck=Fault(Reason.ODOM_FROZEN, (("same_s", same_s),)))
-
-
 def _take_odom(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robot) -> tuple[Sensed, Fault | None]:
     """Add a new sound sample of odometry. After a jump all that was known by the old pose is forgotten."""
     odom = inp.odom
@@ -92,24 +86,32 @@ def _take_odom(sensed: Sensed, inp: GuardInput, params: GuardParams, robot: Robo
         return sensed, None
     if odom_values_fault(odom, robot.limits) or age_s(inp.now_ns, odom.stamp_ns) < -params.future_tolerance_s:
         return sensed, None
-    if not sensed.odoms:
-        return dataclasses.replace(sensed, odoms=(odom,)), None
-    before = sensed.odoms[-1]
+    before = sensed.odom
+    if before is None:
+        return dataclasses.replace(sensed, odoms=(odom,), odom=odom), None
     jump = odom_jump(before, odom, robot.limits)
     if jump is not None:
-        return Sensed((odom,), sensed.travelled_m, enabled=sensed.enabled), jump
-    moved = math.hypot(odom.x_m - before.x_m, odom.y_m - before.y_m)
+        watch = dataclasses.replace(sensed.watch, reckoned=None)
+        return Sensed((odom,), odom, sensed.drift_m, watch=watch, enabled=sensed.enabled), jump
+    dx, dy = odom.x_m - before.x_m, odom.y_m - before.y_m
+    turn_rate = math.remainder(odom.yaw_rad - before.yaw_rad, math.tau) / age_s(odom.stamp_ns, before.stamp_ns)
+    aside = SLIDE * robot.actuation.side_slip_s * turn_rate  # the way is so much to the right of the heading
+    c, s = math.cos(aside), math.sin(aside)
+    last = sensed.odoms[-1]
+    placed = dataclasses.replace(odom, x_m=last.x_m + c * dx + s * dy, y_m=last.y_m - s * dx + c * dy)
     oldest = inp.now_ns - ns(params.odom_timeout_s + params.scan_timeout_s + 0.1)
-    odoms = (*(kept for kept in sensed.odoms if kept.stamp_ns >= oldest), odom)[-SAMPLES_MAX:]
-    return dataclasses.replace(sensed, odoms=odoms, travelled_m=sensed.travelled_m + moved), None
+    odoms = (*(kept for kept in sensed.odoms if kept.stamp_ns >= oldest), placed)[-SAMPLES_MAX:]
+    drift_m = sensed.drift_m + DRIFT * math.hypot(dx, dy)
+    return dataclasses.replace(sensed, odoms=odoms, odom=odom, drift_m=drift_m), None
 
 
 def _activated(sensed: Sensed, inp: GuardInput) -> Sensed:
     """At activation the operator vouches for a disc around the footprint; what was seen before is old."""
     if not inp.enabled:
         return dataclasses.replace(sensed, enabled=False)
-    nothing = np.zeros((0, 2)), np.zeros(0, np.float32), np.zeros(0, bool)
-    disc = View(inp.now_ns, pose_of(sensed.odoms[-1]), sensed.travelled_m, *nothing)
+    nothing = np.zeros((0, 2)), np.zeros(0, np.float32)
+    slip = (0.0, 0.0, 0.0) if sensed.view is None else sensed.view.slip
+    disc = View(inp.now_ns, pose_of(sensed.odoms[-1]), sensed.drift_m, *nothing, slip=slip)
     return dataclasses.replace(sensed, memory=Memory(disc=disc), enabled=True)
 
 
@@ -120,7 +122,8 @@ def _take_scan(sensed: Sensed, scan: Scan | None, params: GuardParams, robot: Ro
         if view is None or view.stamp_ns <= sensed.odoms[0].stamp_ns:
             return sensed
         return dataclasses.replace(sensed, view=dataclasses.replace(view, pose=pose_at(sensed.odoms, view.stamp_ns)))
-    view = read_scan(scan, robot.lidar, pose_at(sensed.odoms, scan.stamp_ns), sensed.travelled_m)
+    view = read_scan(scan, robot.lidar, pose_at(sensed.odoms, scan.stamp_ns), sensed.drift_m)
+    view = with_slip(view, sensed.memory, robot.lidar)
     same = sensed.scan is not None and scan.ranges_m.tobytes() == sensed.scan.ranges_m.tobytes()
     if not same or len(view.returns) == 0:  # scans without returns are alike on open ground, too
         same_since_ns, same_pose = scan.stamp_ns, pose_of(sensed.odoms[-1])
@@ -133,7 +136,7 @@ def _take_scan(sensed: Sensed, scan: Scan | None, params: GuardParams, robot: Ro
         same_since_ns=same_since_ns,
         same_pose=same_pose,
         view=view,
-        memory=remember(sensed.memory, view, robot.lidar),
+        memory=remember(sensed.memory, sensed.view, view, robot.lidar),
     )
 
 

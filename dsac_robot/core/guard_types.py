@@ -20,7 +20,7 @@ class GuardParams:
         low=0.01,
         high=1.0,
         help="a command acts so long before a stop does: at least p99 of guard period + jitter + actuation delay; "
-        "the ages of scan and odometry are measured and added",
+        "the ages of scan and odometry are measured and added. Less than the robot file asks for is refused",
     )
     obstacle_speed_mps_max: float = param(0.5, unit="m/s", low=0.0, high=3.0, help="obstacles move no faster")
     unseen_speed_mps_max: float = param(
@@ -32,12 +32,38 @@ class GuardParams:
         "for its rear corners would enter what it cannot see",
     )
     margin_m: float = param(0.03, unit="m", low=0.0, high=1.0, help="kept around the footprint (noise, model error)")
-    command_timeout_s: float = param(0.22, unit="s", low=0.05, high=2.0, help="age at which a policy command is stale")
+    margin_s: float = param(
+        0.01,
+        unit="s",
+        low=0.0,
+        high=0.5,
+        help="and so much more per m/s of the fastest corner: what the base departs from its roll-out by",
+    )
+    command_timeout_s: float = param(
+        0.22,
+        unit="s",
+        low=0.05,
+        high=2.0,
+        help="age at which a policy command is stale; 1.8 periods of the lidar where that is longer",
+    )
     teleop_timeout_s: float = param(
         0.3, unit="s", low=0.05, high=2.0, help="dead-man: teleop commands older than this stop"
     )
-    scan_timeout_s: float = param(0.15, unit="s", low=0.02, high=2.0, help="age at which a scan is stale")
-    odom_timeout_s: float = param(0.15, unit="s", low=0.02, high=2.0, help="age at which odometry is stale")
+    teleop_handback_s: float = param(
+        0.0,
+        unit="s",
+        low=0.0,
+        high=600.0,
+        help="the policy drives again so long after the last teleop command; 0: only after ~/reset",
+    )
+    scan_timeout_s: float = param(
+        0.15,
+        unit="s",
+        low=0.02,
+        high=2.0,
+        help="age at which a scan is stale; 1.5 of the robot file's periods where that is longer",
+    )
+    odom_timeout_s: float = param(0.15, unit="s", low=0.02, high=2.0, help="age at which odometry is stale; likewise")
     ood_timeout_s: float = param(
         0.15, unit="s", low=0.02, high=2.0, help="a command without a verdict by then is an alarm"
     )
@@ -81,6 +107,14 @@ class GuardParams:
         help="a stop lasts so long after its fault was seen last, and until zero is sent",
     )
     clock_jump_s: float = param(0.5, unit="s", low=0.05, high=10.0, help="longer between two steps is a clock jump")
+    late_s_max: float = param(
+        0.1,
+        unit="s",
+        low=0.02,
+        high=10.0,
+        help="steps later than reaction_s less the base's delay are a fault if they add up to more; a tenth of a "
+        "second is forgotten each second",
+    )
     start_speed_mps: float = param(
         0.15, unit="m/s", low=0.0, high=1.0, help="from rest, a motion starts only if it is safe at this speed"
     )
@@ -117,6 +151,7 @@ class GuardInput:
     teleop_heard: bool = False  # a teleop command came since the last step
     dock: bool | None = None  # ~/dock was called since the last step: begin, or end
     clock_lost: bool = False  # sim time stands still (judged by the steady clock, in the node)
+    gap_s: float = 0.0  # steady time since the step before
     fault: Reason = Reason.NONE  # what only the node can see: wrong frame, second publisher, …
 
 

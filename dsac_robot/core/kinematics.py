@@ -24,8 +24,8 @@ def move_along_arc(
 def to_base(odom: Odom, x_m: float, y_m: float) -> tuple[float, float]:
     """A point of the odom frame, seen from the robot at ``odom``."""
     dx, dy = x_m - odom.x_m, y_m - odom.y_m
-    yaw_rad = odom.yaw_rad
-    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
+    turned_rad = 2.0 * math.atan2(odom.qz, odom.qw)  # yaw_rad but for a whole turn
+    c, s = math.cos(turned_rad), math.sin(turned_rad)
     return c * dx + s * dy, -s * dx + c * dy
 
 

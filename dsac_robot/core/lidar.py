@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 
+from dsac_robot.core.memo import by_identity
 from dsac_robot.core.robot import Lidar
 from dsac_robot.core.values import Floats, Floats32, Scan
 
@@ -31,13 +30,13 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
     return np.where(valid, free, np.float32(0.0)).astype(np.float32), valid
 
 
-@lru_cache(maxsize=8)  # observation, reward and cost of a tick look at the same scan
+@by_identity(8)  # observation, reward and cost of a tick look at the same scan
 def free_of(scan: Scan, lidar: Lidar) -> tuple[Floats32, Mask]:
     """``free_distance`` of a scan. Not to be written to. # (B,), (B,)"""
     return free_distance(scan.ranges_m, lidar)
 
 
-@lru_cache(maxsize=8)
+@by_identity(8)
 def beam_directions(lidar: Lidar) -> Floats:
     """Unit vectors of the beams in the base frame. # (B, 2)"""
     bearing = lidar.angles_rad + lidar.yaw_rad
@@ -60,3 +59,23 @@ def returns_of(free_m: Floats32, valid: Mask, lidar: Lidar, spread_m: float = np
         beams, distance = beams[near], distance[near]
     directions = beam_directions(lidar).take(beams, axis=0)
     return np.array([lidar.x_m, lidar.y_m]) + directions * distance[:, None].astype(np.float64)
+
+
+def nearest_m(scan: Scan, lidar: Lidar) -> float:
+    """The shortest free distance of a valid beam; +inf where there is none."""
+    nearest = float(np.fmin.reduce(scan.ranges_m))  # of what is not NaN
+    if nearest >= lidar.range_min_m > 0.0:
+        return min(nearest, lidar.range_max_m)
+    free, valid = free_of(scan, lidar)
+    return float(np.min(free, where=valid, initial=np.inf))
+
+
+def nearest_returns(scan: Scan, lidar: Lidar, spread_m: float) -> Floats:
+    """``returns_in_base`` without what is farther away than the nearest by more than ``spread_m``. # (N, 2)"""
+    nearest = float(np.fmin.reduce(scan.ranges_m))
+    if not 0.0 < lidar.range_min_m <= nearest < lidar.range_max_m - spread_m:
+        return returns_of(*free_of(scan, lidar), lidar, spread_m)
+    # No beam is too close, negative or beyond the range here: what is not NaN is a return.
+    beams = np.flatnonzero(scan.ranges_m <= np.float32(nearest + spread_m))
+    distance = scan.ranges_m.take(beams)[:, None].astype(np.float64)
+    return beam_directions(lidar).take(beams, axis=0) * distance + (lidar.x_m, lidar.y_m)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from dsac_robot.core.geometry import half_planes, nearest_distance, outward_distance
-from dsac_robot.core.lidar import free_of, returns_of
+from dsac_robot.core.lidar import nearest_m, nearest_returns
+from dsac_robot.core.memo import by_identity
 from dsac_robot.core.params import param
-from dsac_robot.core.robot import Lidar, Robot
+from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Command, Floats, Goal, Odom, Scan
 
 VERSION = 1
@@ -53,31 +53,24 @@ def goal_distance_m(odom: Odom, goal: Goal) -> float:
     return math.hypot(goal.x_m - odom.x_m, goal.y_m - odom.y_m)
 
 
-@lru_cache(maxsize=64)  # reward and cost both ask
+@by_identity(8)  # reward and cost both ask
 def clearance_m(scan: Scan, robot: Robot) -> float:
     """Least distance of a lidar return to the footprint (at least 0; range_max_m where nothing is seen)."""
     outline, planes, spread_m = _outline(robot)
-    points = returns_of(*free_of(scan, robot.lidar), robot.lidar, spread_m)
+    points = nearest_returns(scan, robot.lidar, spread_m)
     if len(points) == 0:
         return robot.lidar.range_max_m
     return max(0.0, nearest_distance(points, outline, planes))
 
 
-@lru_cache(maxsize=8)
-def _nearest_m(scan: Scan, lidar: Lidar) -> float:
-    """The shortest valid range; +inf where there is none."""
-    free, valid = free_of(scan, lidar)
-    return float(np.min(free, where=valid, initial=np.inf))
-
-
 def _closeness(scan: Scan, robot: Robot, within_m: float) -> float:
     """1 at no clearance, 0 at ``within_m`` and above. Only where a return is near is the outline looked at."""
-    if within_m <= 0.0 or _nearest_m(scan, robot.lidar) > within_m + _outline(robot)[2]:
+    if within_m <= 0.0 or nearest_m(scan, robot.lidar) > within_m + _outline(robot)[2]:
         return 0.0
     return max(0.0, 1.0 - clearance_m(scan, robot) / within_m)
 
 
-@lru_cache(maxsize=8)
+@by_identity(8)
 def _outline(robot: Robot) -> tuple[Floats, tuple[Floats, Floats], float]:
     """The footprint, its half planes, and a length: of two returns, one whose range is longer by more than that is not
     the nearer one to the footprint."""

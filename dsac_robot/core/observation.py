@@ -10,10 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
@@ -65,100 +63,99 @@ def layout_for(task: str, robot: Robot) -> ObservationLayout:
     return replace(layout, control_period_s=round(0.02 * periods, 2))
 
 
-TermFunction = Callable[[History, int, Robot, ObservationLayout, Floats32], None]  # writes into the last
+Fill = Callable[[History, int, Floats32], None]  # (history, stamp_ns, where to write to)
 ShapeFunction = Callable[[ObservationLayout], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Term:
-    """An entry of the registry."""
+    """An entry of the registry. ``bind`` gives the function that builds the term for one robot and layout."""
 
     unit: str
     shape: ShapeFunction
-    build: TermFunction
+    bind: Callable[[Robot, ObservationLayout], Fill]
     plan: bool = False  # built from the plan: whoever uses the term follows one
 
 
-def _scan_sectors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
+class _ScanSectors:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
-    period_ns = round(layout.control_period_s * NS)
-    for k in range(layout.frames):
-        out[k] = _pooled(history.newest(Scan, stamp_ns - k * period_ns), robot.lidar, layout.sectors)
+
+    def __init__(self, robot: Robot, layout: ObservationLayout) -> None:
+        self._pool = Pool(robot.lidar, layout.sectors)
+        self._ages_ns = [k * round(layout.control_period_s * NS) for k in range(layout.frames)]
+        self._kept: dict[int, tuple[Scan, Floats32]] = {}  # by identity of the scan: each serves several ticks
+
+    def __call__(self, history: History, stamp_ns: int, out: Floats32) -> None:
+        newest, kept = history.newest, self._kept
+        for k, age_ns in enumerate(self._ages_ns):
+            scan = newest(Scan, stamp_ns - age_ns)
+            found = kept.get(id(scan))
+            if found is None or found[0] is not scan:
+                if len(kept) > 2 * len(out):
+                    del kept[next(iter(kept))]
+                kept[id(scan)] = found = scan, self._pool(scan)
+            out[k] = found[1]
 
 
-# Each scan serves several ticks. By identity, because hashing a lidar's description takes longer than all the rest.
-_POOLED: dict[int, tuple[Scan, Lidar, int, Floats32]] = {}
-_POOLED_MAX = 64
+class Pool:
+    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied."""
+
+    def __init__(self, lidar: Lidar, sectors: int) -> None:
+        self._lidar = lidar
+        self._first = np.linspace(0, lidar.beams, sectors, endpoint=False).astype(np.intp)  # beam of each sector
+        self._least_m = lidar.range_min_m if lidar.range_min_m > 0.0 else math.inf
+        self._most_m = lidar.range_max_m
+
+    def __call__(self, scan: Scan) -> Floats32:
+        """Free is what ``free_distance`` says. # -> (sectors,)
+
+        Where no beam is shorter than the lidar's least range, and none is NaN, that is the range up to the greatest.
+        """
+        nearest: Floats32 = np.minimum.reduceat(scan.ranges_m, self._first)
+        if nearest.item(nearest.argmin()) >= self._least_m:  # argmin finds a NaN before all else
+            if nearest.item(nearest.argmax()) > self._most_m:
+                np.minimum(nearest, self._most_m, out=nearest)
+            return nearest
+        free, valid = free_of(scan, self._lidar)
+        nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._first)
+        return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
-def _pooled(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
-    """``pool`` of a scan, kept for the next ticks. # (sectors,)"""
-    kept = _POOLED.get(id(scan))
-    if kept is not None and kept[0] is scan and kept[1] is lidar and kept[2] == sectors:
-        return kept[3]
-    pooled = pool(scan, lidar, sectors)
-    while len(_POOLED) >= _POOLED_MAX:
-        _POOLED.pop(next(iter(_POOLED)), None)
-    _POOLED[id(scan)] = (scan, lidar, sectors, pooled)
-    return pooled
+def _goal_in_base(history: History, stamp_ns: int, out: Floats32) -> None:
+    goal = history.newest(Goal, stamp_ns)
+    out[0], out[1] = to_base(history.newest(Odom, stamp_ns), goal.x_m, goal.y_m)
 
 
-def pool(scan: Scan, lidar: Lidar, sectors: int) -> Floats32:
-    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied. # (sectors,)
-
-    Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN, that is
-    the range up to the greatest; the comparison below is false for NaN.
-    """
-    first = _first_beams(lidar.beams, sectors)
-    nearest = np.minimum.reduceat(np.asarray(scan.ranges_m, np.float32), first)
-    if float(nearest[nearest.argmin()]) >= lidar.range_min_m > 0.0:  # argmin finds a NaN before all else
-        return np.minimum(nearest, np.float32(lidar.range_max_m), out=nearest)
-    free, valid = free_of(scan, lidar)
-    nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), first)
-    return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
-
-
-@lru_cache(maxsize=8)
-def _first_beams(beams: int, sectors: int) -> npt.NDArray[np.intp]:
-    """Index of the first beam of each sector. # (sectors,)"""
-    return np.linspace(0, beams, sectors, endpoint=False).astype(np.intp)
-
-
-def _goal_in_base(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
-    goal, odom = history.newest(Goal, stamp_ns), history.newest(Odom, stamp_ns)
-    out[0], out[1] = to_base(odom, goal.x_m, goal.y_m)
-
-
-def _twist(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
+def _twist(history: History, stamp_ns: int, out: Floats32) -> None:
     odom = history.newest(Odom, stamp_ns)
     out[0], out[1] = odom.speed_mps, odom.yaw_rate_radps
 
 
-def _last_command(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
+def _last_command(history: History, stamp_ns: int, out: Floats32) -> None:
     command = history.newest(Command, stamp_ns)
     out[0], out[1] = command.speed_mps, command.yaw_rate_radps
 
 
-def _path_errors(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
+def _path_errors(history: History, stamp_ns: int, out: Floats32) -> None:
     """Lateral, heading and speed error with respect to the plan. # (3,)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
     errors = path_errors(odom, plan)
     out[:] = errors.lateral_m, errors.heading_rad, errors.speed_mps
 
 
-def _path_ahead(history: History, stamp_ns: int, robot: Robot, layout: ObservationLayout, out: Floats32) -> None:
+def _path_ahead(history: History, stamp_ns: int, out: Floats32) -> None:
     """Points of the plan at ``PATH_AHEAD_S`` times its speed ahead of the robot, base frame. # (6, 2)"""
     plan, odom = history.newest(Plan, stamp_ns), history.newest(Odom, stamp_ns)
     out[:] = points_ahead(odom, plan, np.array(PATH_AHEAD_S) * plan.speed_mps)
 
 
 TERMS: Mapping[str, Term] = {
-    "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _scan_sectors),
-    "goal_in_base": Term("m", lambda layout: (2,), _goal_in_base),
-    "path_errors": Term("m, rad, m/s", lambda layout: (3,), _path_errors, plan=True),
-    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), _path_ahead, plan=True),
-    "twist": Term("m/s, rad/s", lambda layout: (2,), _twist),
-    "last_command": Term("m/s, rad/s", lambda layout: (2,), _last_command),
+    "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _ScanSectors),
+    "goal_in_base": Term("m", lambda layout: (2,), lambda robot, layout: _goal_in_base),
+    "path_errors": Term("m, rad, m/s", lambda layout: (3,), lambda robot, layout: _path_errors, plan=True),
+    "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), lambda robot, layout: _path_ahead, plan=True),
+    "twist": Term("m/s, rad/s", lambda layout: (2,), lambda robot, layout: _twist),
+    "last_command": Term("m/s, rad/s", lambda layout: (2,), lambda robot, layout: _last_command),
 }
 
 
@@ -182,7 +179,7 @@ class ObservationBuilder:
         self.robot = robot
         self.layout = layout
         self.specs = tuple(TermSpec(name, TERMS[name].shape(layout), TERMS[name].unit) for name in layout.terms)
-        self._functions = tuple((name, TERMS[name].build) for name in layout.terms)
+        self._fills = tuple((name, TERMS[name].bind(robot, layout)) for name in layout.terms)
 
     @property
     def follows_plan(self) -> bool:
@@ -195,16 +192,14 @@ class ObservationBuilder:
         Raises MissingSampleError while a sample that a term needs is not there.
         """
         observation = {spec.name: np.empty(spec.shape, np.float32) for spec in self.specs}
-        self.fill(history, scan_stamp_ns, observation)
+        for fill, out in self.bind(observation):
+            fill(history, scan_stamp_ns, out)
         return observation
 
-    def fill(self, history: History, scan_stamp_ns: int, out: Observation) -> None:
-        """``build`` into arrays that are there already, such as the buffers of a runtime.
-
-        Where MissingSampleError is raised, some of them may have been written to.
-        """
-        for name, build in self._functions:
-            build(history, scan_stamp_ns, self.robot, self.layout, out[name])
+    def bind(self, out: Observation) -> tuple[tuple[Fill, Floats32], ...]:
+        """``build`` in parts, into arrays that are there already, such as the buffers of a runtime: call each function
+        with the history, the stamp and its array. Where one raises MissingSampleError, some have been written to."""
+        return tuple((fill, out[name]) for name, fill in self._fills)
 
 
 def flatten(observation: Observation) -> Floats32:

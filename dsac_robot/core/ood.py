@@ -144,6 +144,16 @@ def _advance(latch: Latch, scores: Floats, thresholds: Floats, spec: MonitorSpec
     return Latch(raised, above, below if raised else 0)
 
 
+def check_numbers(level: OodLevel, numbers: Sequence[float]) -> None:
+    """Raise ValueError for a verdict as it was read from a message whose numbers do not bear it out.
+
+    A score or threshold that is not finite says nothing, and NaN lies above no threshold: only an ALARM may come with
+    one, as ``judge`` gives it.
+    """
+    if level is not OodLevel.ALARM and not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{level.name} with score and thresholds {tuple(numbers)}: they must be finite")
+
+
 def episode_maximum(scores: npt.ArrayLike, raise_after: int = 1) -> Floats:
     """The highest threshold that an episode's scores would still exceed for ``raise_after`` ticks in a row.
 

@@ -91,16 +91,20 @@ class LinkCounters:
 class FrameDecoder:
     """Takes bytes as they come and gives messages. Never raises on what it is fed; holds at most one frame.
 
-    ``reads`` is the direction that this end reads: the host reads TO_HOST. Make a new decoder for each connection.
+    ``reads`` is the direction that this end reads: the host reads TO_HOST. Call ``restart`` for each new connection.
     ``messages`` are those it knows (test builds have more).
     """
 
     def __init__(self, reads: Direction = Direction.TO_HOST, messages: Sequence[type[Message]] = MESSAGES) -> None:
         self._types = {cls.TYPE: cls for cls in messages if cls.TO is reads}
+        self._counts: Counter[str] = Counter()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the unfinished frame and the sequence; the counters go on."""
         self._buffer = bytearray()
         self._overflowed = False
         self._last_seq: int | None = None
-        self._counts: Counter[str] = Counter()
 
     @property
     def counters(self) -> LinkCounters:

@@ -62,6 +62,8 @@ class Reason(IntEnum):
     ODOM_JUMP = 44
     ODOM_WRONG_FRAME = 45
     ODOM_FROZEN = 46  # left when odometry changes, or by ~/reset
+    ODOM_INCONSISTENT = 47  # left by ~/reset
+    ODOM_NOT_FOLLOWING = 48  # left by ~/reset
     OOD_CAUTION = 50
     OOD_ALARM = 51
     VERDICT_MISSING = 52  # a command without the monitor's verdict within ood_timeout_s
@@ -122,19 +124,32 @@ MEANINGS: Mapping[Reason, tuple[str, str]] = {  # what is the matter; what the g
         "it is frozen, or the wheels are",
         "stops until odometry changes or `~/reset`",
     ),
+    Reason.ODOM_INCONSISTENT: (
+        "odometry's pose is not where its own twist leads: the one or the other is frozen or wrong",
+        "stops until `~/reset`",
+    ),
+    Reason.ODOM_NOT_FOLLOWING: (
+        "odometry shows less than a quarter of what was sent, for `frozen_s` or `frozen_far_m` of what was sent: it is "
+        "wrong, or the wheels are blocked or without power",
+        "stops until `~/reset`",
+    ),
     Reason.OOD_CAUTION: ("the monitor's score is above its caution threshold", "at most `caution_speed_mps`"),
     Reason.OOD_ALARM: ("the monitor's score is above its alarm threshold", "stops"),
     Reason.VERDICT_MISSING: ("a command without a verdict within `ood_timeout_s`", "stops"),
     Reason.MONITOR_FAULT: ("the monitor could not rebuild the observation", "stops"),
     Reason.CLOCK_LOST: ("no `/clock` for `clock_timeout_s` of steady time", "stops"),
     Reason.CLOCK_JUMP: ("the clock leapt by more than `clock_jump_s`, or went back", "stops"),
-    Reason.LOOP_OVERRUN: ("the guard was late by more than the base's own `command_timeout_s`", "stops"),
+    Reason.LOOP_OVERRUN: (
+        "the guard sent nothing for longer than the base's own `command_timeout_s`, or its steps were later than "
+        "`reaction_s` allows by more than `late_s_max` in all",
+        "stops",
+    ),
     Reason.OPERATOR_STOP: ("`~/stop` was called", "stops until `~/reset`"),
     Reason.CONTACT: ("the bumper touches something", "stops until `~/reset`"),
     Reason.TELEOP: ("the operator drives", "passes teleop, checked alike"),
     Reason.TELEOP_STALE: (
         "a teleop command is older than `teleop_timeout_s`: the operator let go, or the clocks differ",
-        "stops; after `min_dwell_s` the policy may drive",
+        "stops until teleop comes again, or `~/reset` hands the robot back (`teleop_handback_s`: by itself)",
     ),
     Reason.SCAN_OUT_OF_ORDER: ("a scan is older than one before, or has its stamp and other ranges", "stops"),
     Reason.BASE_NOT_ARMED: ("`base/state` says that the base follows no commands", "stops"),

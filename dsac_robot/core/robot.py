@@ -180,6 +180,16 @@ class Odometry:
     )
 
 
+@dataclass(frozen=True)
+class Battery:
+    """The pack, for the base's firmware: what it is switched off below."""
+
+    nominal_v: float = param(11.1, unit="V", low=1.0, high=90.0, help="voltage it is sold by")
+    undervoltage_v: float = param(
+        9.9, unit="V", low=0.5, high=90.0, help="below it for a second, motors off and a latched fault"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Robot:
     """One robot description. ``load_robot`` reads and checks it."""
@@ -191,6 +201,7 @@ class Robot:
     lidar: Lidar
     imu: Imu
     odometry: Odometry
+    battery: Battery = Battery()
 
     @property
     def footprint(self) -> npt.NDArray[np.float64]:
@@ -223,15 +234,20 @@ def check_robot(robot: Robot, where: str) -> Robot:
     bearings = np.unwrap(np.append(np.arctan2(edges[:, 1], edges[:, 0]), np.arctan2(edges[0, 1], edges[0, 0])))
     if np.any(turns <= 0.0) or bearings[-1] - bearings[0] > 2.0 * math.pi + 1e-6:
         raise ParameterError(f"{where}: base.footprint_m = {list(outline)} must be convex and counter-clockwise")
+    battery = robot.battery
+    if battery.undervoltage_v >= battery.nominal_v:
+        raise ParameterError(
+            f"{where}: battery.undervoltage_v = {battery.undervoltage_v} must be below nominal_v = {battery.nominal_v}"
+        )
     lidar = robot.lidar
     if lidar.range_min_m >= lidar.range_max_m:
         raise ParameterError(
             f"{where}: lidar.range_min_m = {lidar.range_min_m} must be below range_max_m = {lidar.range_max_m}"
         )
-    if lidar.beams * lidar.angle_increment_rad > 2.0 * math.pi + 1e-3:
+    fan = (lidar.beams - 1) * lidar.angle_increment_rad  # many drivers give the first bearing twice: first and last
+    if fan > 2.0 * math.pi + 1e-3:
         raise ParameterError(
-            f"{where}: lidar.beams * lidar.angle_increment_rad = {lidar.beams * lidar.angle_increment_rad:.4f} rad is "
-            "more than a full turn"
+            f"{where}: (lidar.beams - 1) * lidar.angle_increment_rad = {fan:.4f} rad is more than a full turn"
         )
     if robot.base.drive == "skid_steer" and robot.base.wheelbase_m == 0.0:
         raise ParameterError(f"{where}: base.wheelbase_m is missing: a skid-steer base has two axles")

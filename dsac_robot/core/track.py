@@ -34,6 +34,13 @@ class TrackParams:
     turn_weight: float = param(0.5, unit="s^2/rad^2", low=0.0, high=1000.0, help="times the yaw rate command squared")
     end_penalty: float = param(300.0, unit="", low=0.0, high=10000.0, help="on contact and on leaving the path")
     off_path_m: float = param(3.0, unit="m", low=0.1, high=100.0, help="the path is left beyond this lateral error")
+    gap_weight: float = param(
+        0.0,
+        unit="1/step",
+        low=0.0,
+        high=1000.0,
+        help="paid in full where the discs touch, and none from disc_margin_m on; 0: the paper's reward",
+    )
     disc_radius_m: float = param(0.37, unit="m", low=0.01, high=5.0, help="the disc about the robot's origin")
     disc_margin_m: float = param(0.15, unit="m", low=0.0, high=5.0, help="below this gap of discs the safety cost is 1")
 
@@ -64,14 +71,18 @@ def off_path(step: TrackStep, params: TrackParams) -> bool:
     return abs(path_errors(step.next_odom, step.plan).lateral_m) > params.off_path_m
 
 
-def reward(step: TrackStep, params: TrackParams) -> float:
-    """The paper's quadratic penalties at tick t + 1, and the end penalty on contact and off the path."""
+def reward(step: TrackStep, robot: Robot, params: TrackParams) -> float:
+    """The paper's quadratic penalties at tick t + 1, that of a small gap, and the end penalty on contact and off the
+    path."""
     errors = path_errors(step.next_odom, step.plan)
     value = -params.lateral_weight * errors.lateral_m**2
     value -= params.heading_weight * errors.heading_rad**2
     value -= params.speed_weight * errors.speed_mps**2
     value -= params.command_weight * step.command.speed_mps**2
     value -= params.turn_weight * step.command.yaw_rate_radps**2
+    if params.gap_weight > 0.0:
+        share = 1.0 - disc_gap_m(step.next_scan, robot, params) / max(params.disc_margin_m, 1e-3)
+        value -= params.gap_weight * min(max(share, 0.0), 1.0)
     return value - (params.end_penalty if step.contact or off_path(step, params) else 0.0)
 
 

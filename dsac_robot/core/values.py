@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 Twist = tuple[float, float]  # speed m/s, yaw rate rad/s
 
 NS = 1_000_000_000

@@ -6,11 +6,12 @@ a reader. Whatever is wrong with a file, BagError is what is raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
@@ -19,10 +20,11 @@ from rosbags.typesys.store import Typestore
 from dsac_robot.core.guard_types import Verdict
 from dsac_robot.core.history import History, MissingSampleError
 from dsac_robot.core.kinematics import to_odom
-from dsac_robot.core.values import Command, Contact, Goal, Imu, Odom, Scan
-from dsac_robot.data.decode import DECODERS, DecodeError, Decoder, GoalPoint, GuardState
+from dsac_robot.core.values import Command, Contact, Goal, Imu, Odom, Plan, Scan
+from dsac_robot.data.decode import DECODERS, DecodeError, Decoder, GoalPoint, GuardState, PlanPoints
 
-Value = Scan | Odom | Imu | Goal | Command | Contact | GuardState | Verdict
+Value = Scan | Odom | Imu | Goal | Plan | Command | Contact | GuardState | Verdict
+Place = Callable[[float, float], tuple[float, float]]
 GOAL_HORIZON_S = 30.0  # odometry kept for goals that were sent in the base frame
 
 
@@ -81,11 +83,15 @@ class ReadReport:
 class BagReader:
     """An open bag. ``namespace`` None: the one namespace whose topics the bag holds.
 
+    A path on ``plan`` gives two values, its last pose as a Goal and, where it has two different positions, a Plan.
+    ``plan_speed_mps`` is the speed of those whose poses are no schedule.
+
     Raises BagError where the bag cannot be opened, and where it holds several robots and none was named.
     """
 
-    def __init__(self, path: Path, namespace: str | None = None) -> None:
+    def __init__(self, path: Path, namespace: str | None = None, plan_speed_mps: float = 0.3) -> None:
         self.path = path
+        self._plan_speed_mps = plan_speed_mps
         self.report = ReadReport()
         self._reader = open_bag(path)
         try:
@@ -130,43 +136,54 @@ class BagReader:
         """
         odometry = History(GOAL_HORIZON_S)
         frames = _Frames()
-        waiting: list[tuple[str, int, GoalPoint]] = []
+        waiting: list[tuple[str, int, GoalPoint | PlanPoints]] = []
         for topic, log_time_ns, decoded in self._decoded(frames):
             if isinstance(decoded, Odom):
                 odometry.add(decoded)
-            if isinstance(decoded, GoalPoint):
+            if isinstance(decoded, GoalPoint | PlanPoints):
                 waiting.append((topic, log_time_ns, decoded))
             else:
-                yield self._logged(topic, log_time_ns, decoded)
-            if waiting and isinstance(decoded, Odom | GoalPoint):
+                self._count(topic)
+                yield Logged(topic, log_time_ns, decoded)
+            if waiting and isinstance(decoded, Odom | GoalPoint | PlanPoints):
                 waiting_still = []
-                for name, time_ns, point in waiting:
-                    goal = self._placed(point, odometry, frames)
-                    if goal is not None:
-                        yield self._logged(name, time_ns, goal)
+                for name, time_ns, asked in waiting:
+                    point = asked.goal if isinstance(asked, PlanPoints) else asked
+                    place = self._place(point, odometry, frames)
+                    if place is not None:
+                        self._count(name)
+                        yield from (Logged(name, time_ns, value) for value in self._placed(asked, place))
                     elif point.frame_id == frames.base or not frames.known:
-                        waiting_still.append((name, time_ns, point))
+                        waiting_still.append((name, time_ns, asked))
                 waiting = waiting_still
         for _ in waiting:
             self.report.refuse("goal without any odometry before it")
 
-    def _logged(self, topic: str, log_time_ns: int, value: Value) -> Logged:
+    def _count(self, topic: str) -> None:
         self.report.values[topic] = self.report.values.get(topic, 0) + 1
-        return Logged(topic, log_time_ns, value)
 
-    def _placed(self, point: GoalPoint, odometry: History, frames: _Frames) -> Goal | None:
-        """The goal in the odom frame, as the policy node places it; None where it must wait or is refused."""
+    def _place(self, point: GoalPoint, odometry: History, frames: _Frames) -> Place | None:
+        """What moves points of a goal's frame into the odom frame, as the policy node does; None where it must wait or
+        is refused."""
         if point.frame_id == frames.odom:
-            return Goal(point.stamp_ns, point.x_m, point.y_m)
+            return lambda x, y: (x, y)
         if point.frame_id == frames.base:
             try:
                 odom = odometry.newest(Odom, point.stamp_ns)
             except MissingSampleError:
                 return None
-            return Goal(point.stamp_ns, *to_odom(odom, point.x_m, point.y_m))
+            return lambda x, y: to_odom(odom, x, y)
         if frames.known:
             self.report.refuse(f"goal in frame {point.frame_id!r}; odometry is in {frames.odom!r} and {frames.base!r}")
         return None
+
+    def _placed(self, asked: GoalPoint | PlanPoints, place: Place) -> Iterator[Goal | Plan]:
+        """The goal in the odom frame, and the plan that leads there."""
+        point = asked.goal if isinstance(asked, PlanPoints) else asked
+        yield Goal(point.stamp_ns, *place(point.x_m, point.y_m))
+        if isinstance(asked, PlanPoints) and len(asked.points_m) > 1:
+            points = np.array([place(x, y) for x, y in asked.points_m.tolist()])
+            yield Plan(point.stamp_ns, points, asked.speed_mps or self._plan_speed_mps)
 
     def _decoded(self, frames: _Frames) -> Iterator[tuple[str, int, Any]]:
         connections = [c for c in self._reader.connections if c.topic in self._decoders]

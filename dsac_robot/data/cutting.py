@@ -12,11 +12,10 @@ import numpy as np
 
 from dsac_robot.core.history import History, MissingSampleError
 from dsac_robot.core.kinematics import wrap_angle
-from dsac_robot.core.navigate import NavigateParams, cost, goal_distance_m, reached, reward
 from dsac_robot.core.observation import Observation, ObservationBuilder, ObservationLayout
 from dsac_robot.core.reasons import Level
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Command, Contact, Goal, Odom, Sample, Scan, ns
+from dsac_robot.core.values import NS, Command, Contact, Goal, Odom, Plan, Sample, Scan, ns
 from dsac_robot.data.episodes import (
     NO_LEVEL,
     Episode,
@@ -27,10 +26,8 @@ from dsac_robot.data.episodes import (
     Recording,
     policy_ticks,
     scan_ticks,
-    step_of,
 )
-
-TERMINAL = ("success", "contact", "emergency")
+from dsac_robot.data.judging import Target, TaskParams, judge_of
 
 
 @dataclass
@@ -41,7 +38,7 @@ class _Tick:
     observation: Observation
     odom: Odom
     sent: Command
-    goal: Goal
+    target: Target
     scan: Scan
     contact: bool
     asked: Command | None
@@ -78,11 +75,12 @@ class Cutter:
 
     robot: Robot
     layout: ObservationLayout
-    task: NavigateParams
+    task: TaskParams
     params: EpisodeParams
     report: EpisodeReport = field(default_factory=EpisodeReport)
 
     def __post_init__(self) -> None:
+        self._judge = judge_of(self.task, self.robot, self.params.plan_end_m)
         self._builder = ObservationBuilder(self.robot, self.layout)
         self._period_ns = ns(self.layout.control_period_s)
         self._gap_ns = ns(self.params.tick_gap * self.layout.control_period_s)
@@ -102,7 +100,7 @@ class Cutter:
         Raises EpisodeError where the scans do not have the robot's number of beams.
         """
         self._check_beams(recording.scans)
-        walk = _Walk(recording, self.robot, self.layout, self.params)
+        walk = _Walk(recording, self.robot, self.layout, self.params, self._judge.follows_plan)
         ticks = self.ticks(recording)
         self.report.ticks += len(ticks)
         open_ticks: list[_Tick] = []
@@ -115,12 +113,12 @@ class Cutter:
             if open_ticks:
                 ending = self._cut(open_ticks[-1].stamp_ns, stamp, events, why_not)
                 if ending is None:
-                    open_ticks.append(self._tick(walk, stamp, events.touched))
+                    open_ticks.append(self._tick(walk, stamp, open_ticks[0].target, events.touched))
                     ending = self._end(open_ticks, walk, events)
                 if ending is not None:
                     yield from self._finished(open_ticks, ending)
                     open_ticks = []
-            if not open_ticks and ending not in TERMINAL:
+            if not open_ticks and ending not in self._judge.terminal:
                 open_ticks = self._start(walk, stamp, events, why_not)
         yield from self._finished(open_ticks, "end of bag")
 
@@ -141,41 +139,42 @@ class Cutter:
 
     def _end(self, ticks: list[_Tick], walk: _Walk, events: _Events) -> str | None:
         """How the episode ends at its newest tick, or None."""
-        step = step_of(_raw(ticks[-2:]), 0)
-        if step.contact:
-            return "contact"
-        if reached(step, self.task):
-            return "success"
+        ending = self._judge.ending(_raw(ticks[-2:]), ticks[-1].target.plan)
+        if ending is not None:
+            return ending
         if events.emergency:
             return "emergency"
-        goal = walk.goal(ticks[-1].stamp_ns)
-        return "goal changed" if goal is not None and not _same_place(goal, ticks[-1].goal) else None
+        target = walk.target(ticks[-1].stamp_ns)
+        if target is None or target.same(ticks[-1].target, self._judge.follows_plan):
+            return None
+        return "plan changed" if self._judge.follows_plan else "goal changed"
 
     def _start(self, walk: _Walk, stamp: int, events: _Events, why_not: str | None) -> list[_Tick]:
-        goal = walk.goal(stamp)
-        if why_not is None and goal is None:
-            why_not = "no goal"
+        target = walk.target(stamp)
+        if why_not is None and target is None:
+            why_not = "no plan" if self._judge.follows_plan else "no goal"
         elif why_not is None and events.touching:
             why_not = "in contact"
         elif why_not is None and walk.in_emergency:
             why_not = "emergency stop"
-        if why_not is None and goal is not None:
-            walk.history.add(goal)
-            if goal_distance_m(walk.history.newest(Odom, stamp), goal) < self.task.goal_tolerance_m:
-                why_not = "at the goal"
-        if why_not is not None:
-            self.report.count(self.report.unusable, why_not)
+        if why_not is None and target is not None:
+            why_not = self._judge.at_end(walk.history.newest(Odom, stamp), target)
+        if why_not is not None or target is None:
+            self.report.count(self.report.unusable, why_not or "")
             return []
-        return [self._tick(walk, stamp, touched=False)]
+        walk.history.add(target.goal)
+        if target.plan is not None:
+            walk.history.add(target.plan)
+        return [self._tick(walk, stamp, target, touched=False)]
 
-    def _tick(self, walk: _Walk, stamp: int, touched: bool) -> _Tick:
+    def _tick(self, walk: _Walk, stamp: int, target: Target, touched: bool) -> _Tick:
         history = walk.history
         return _Tick(
             stamp,
             self._builder.build(history, stamp),
             history.newest(Odom, stamp),
             history.newest(Command, stamp),
-            history.newest(Goal, stamp),
+            target,
             history.newest(Scan, stamp),
             touched,
             walk.asked.get(stamp),
@@ -192,20 +191,41 @@ class Cutter:
         self.report.episodes += 1
         self.report.steps += len(ticks) - 1
         self.report.count(self.report.endings, outcome)
-        yield _episode(ticks, outcome, self.robot, self.task)
+        yield self._episode(ticks, outcome)
+
+    def _episode(self, ticks: list[_Tick], outcome: str) -> Episode:
+        raw, plan = _raw(ticks), ticks[0].target.plan
+        asked = [(t.asked.speed_mps, t.asked.yaw_rate_radps) if t.asked else (math.nan, math.nan) for t in ticks[:-1]]
+        rewards, costs = self._judge.label(raw, plan)
+        return Episode(
+            observations={name: np.stack([t.observation[name] for t in ticks]) for name in ticks[0].observation},
+            actions=raw.sent[1:],
+            asked=np.array(asked, np.float64).reshape(-1, 2),
+            rewards=rewards,
+            costs=costs,
+            terminated=outcome in self._judge.terminal,
+            outcome=outcome,
+            raw=raw,
+            plan=plan,
+        )
 
 
 class _Walk:
     """The samples of a recording up to the present tick."""
 
-    def __init__(self, recording: Recording, robot: Robot, layout: ObservationLayout, params: EpisodeParams) -> None:
+    def __init__(
+        self, recording: Recording, robot: Robot, layout: ObservationLayout, params: EpisodeParams, follows_plan: bool
+    ) -> None:
         self._layout, self._params = layout, params
         period_s = layout.control_period_s
         self.history = History(layout.frames * period_s + 2.0)
         merged: list[Sample] = [*recording.odoms, *recording.scans, *recording.sent]
         self._feed = _Feed(sorted(merged, key=lambda sample: sample.stamp_ns))
         self._contacts = _Feed(recording.contacts)
-        self._goals, self._goal_stamps = recording.goals, [goal.stamp_ns for goal in recording.goals]
+        self._targets = [Target(goal, None) for goal in recording.goals]
+        if follows_plan:
+            self._targets = [Target(_end_of(plan), plan) for plan in recording.plans]
+        self._target_stamps = [target.goal.stamp_ns for target in self._targets]
         self._guard, self._guard_stamps = recording.guard, [state.stamp_ns for state in recording.guard]
         self._verdicts, self._verdict_stamps = recording.verdicts, [v.stamp_ns for v in recording.verdicts]
         self._jumps = _jumps(recording.odoms, robot, params)
@@ -246,10 +266,10 @@ class _Walk:
             return str(error).split(" stamped")[0]
         return None
 
-    def goal(self, stamp: int) -> Goal | None:
-        """The newest goal at ``stamp``."""
-        index = bisect_right(self._goal_stamps, stamp)
-        return self._goals[index - 1] if index else None
+    def target(self, stamp: int) -> Target | None:
+        """What was asked last at ``stamp``."""
+        index = bisect_right(self._target_stamps, stamp)
+        return self._targets[index - 1] if index else None
 
     def guard_at(self, stamp: int) -> tuple[int, int]:
         """The guard's newest level and reason at ``stamp``."""
@@ -277,8 +297,8 @@ def _jumps(odoms: Sequence[Odom], robot: Robot, params: EpisodeParams) -> list[i
     return found
 
 
-def _same_place(a: Goal, b: Goal) -> bool:
-    return (a.x_m, a.y_m) == (b.x_m, b.y_m)
+def _end_of(plan: Plan) -> Goal:
+    return Goal(plan.stamp_ns, *plan.points_m[-1].tolist())
 
 
 def _raw(ticks: Sequence[_Tick]) -> Raw:
@@ -289,27 +309,11 @@ def _raw(ticks: Sequence[_Tick]) -> Raw:
         odom_stamps_ns=np.array([t.odom.stamp_ns for t in ticks], np.int64),
         sent=np.array([(t.sent.speed_mps, t.sent.yaw_rate_radps) for t in ticks], np.float64),
         sent_stamps_ns=np.array([t.sent.stamp_ns for t in ticks], np.int64),
-        goal_m=np.array([(t.goal.x_m, t.goal.y_m) for t in ticks], np.float64),
-        goal_stamps_ns=np.array([t.goal.stamp_ns for t in ticks], np.int64),
+        goal_m=np.array([(t.target.goal.x_m, t.target.goal.y_m) for t in ticks], np.float64),
+        goal_stamps_ns=np.array([t.target.goal.stamp_ns for t in ticks], np.int64),
         ranges_m=np.stack([t.scan.ranges_m for t in ticks]),
         contact=np.array([t.contact for t in ticks], np.bool_),
         guard_level=np.array([t.guard[0] for t in ticks], np.int64),
         guard_reason=np.array([t.guard[1] for t in ticks], np.int64),
         ood_level=np.array([t.ood_level for t in ticks], np.int64),
-    )
-
-
-def _episode(ticks: list[_Tick], outcome: str, robot: Robot, task: NavigateParams) -> Episode:
-    raw = _raw(ticks)
-    steps = [step_of(raw, index) for index in range(len(ticks) - 1)]
-    asked = [(t.asked.speed_mps, t.asked.yaw_rate_radps) if t.asked else (math.nan, math.nan) for t in ticks[:-1]]
-    return Episode(
-        observations={name: np.stack([t.observation[name] for t in ticks]) for name in ticks[0].observation},
-        actions=raw.sent[1:],
-        asked=np.array(asked, np.float64).reshape(-1, 2),
-        rewards=np.array([reward(step, robot, task) for step in steps], np.float64),
-        costs=np.array([cost(step, robot, task) for step in steps], np.float64),
-        terminated=outcome in TERMINAL,
-        outcome=outcome,
-        raw=raw,
     )

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dsac_robot.core.guard_types import Verdict
+from dsac_robot.core.ood import check_numbers
 from dsac_robot.core.reasons import Level, OodLevel, Reason
-from dsac_robot.core.values import NS, Command, Contact, Imu, Odom, Scan
+from dsac_robot.core.values import NS, Command, Contact, Floats, Imu, Odom, Scan
 
 
 class DecodeError(ValueError):
@@ -31,6 +33,15 @@ class GoalPoint:
     y_m: float
 
 
+@dataclass(frozen=True, eq=False)
+class PlanPoints:
+    """A plan as it was sent: in a named frame, with its speed where its poses are a schedule."""
+
+    goal: GoalPoint  # its last pose
+    points_m: Floats  # (N, 2), no two in a row the same
+    speed_mps: float | None
+
+
 @dataclass(frozen=True)
 class GuardState:
     """What safety/state said: who is in command and why, and the twist that was sent."""
@@ -43,7 +54,7 @@ class GuardState:
     yaw_rate_radps: float
 
 
-Decoded = Scan | Odom | Imu | Contact | Command | GoalPoint | GuardState | Verdict
+Decoded = Scan | Odom | Imu | Contact | Command | GoalPoint | PlanPoints | GuardState | Verdict
 Decoder = Callable[[Any, int], Decoded]  # the message and the time at which it was logged
 
 
@@ -105,10 +116,24 @@ def _goal(message: Any, log_time_ns: int) -> GoalPoint:
     return _goal_point(message, message.pose, log_time_ns)
 
 
-def _plan(message: Any, log_time_ns: int) -> GoalPoint:
+def _plan(message: Any, log_time_ns: int) -> PlanPoints:
     if not len(message.poses):
         raise DecodeError("plan has no poses: its last pose would be the goal")
-    return _goal_point(message, message.poses[-1].pose, log_time_ns)
+    goal = _goal_point(message, message.poses[-1].pose, log_time_ns)
+    positions = (pose.pose.position for pose in message.poses)
+    points = np.array([(float(place.x), float(place.y)) for place in positions], np.float64)
+    if not np.all(np.isfinite(points)):
+        raise DecodeError("plan: the position of each pose must be finite")
+    points = points[np.concatenate([[True], np.any(np.diff(points, axis=0) != 0.0, axis=1)])]
+    return PlanPoints(goal, points, _scheduled_mps([_stamp_ns(pose) for pose in message.poses], points))
+
+
+def _scheduled_mps(stamps_ns: list[int], points_m: Floats) -> float | None:
+    """The mean speed of poses each stamped later than the one before; None for others. # (N, 2)"""
+    if len(stamps_ns) < 2 or any(later <= earlier for earlier, later in pairwise(stamps_ns)):
+        return None
+    length_m = float(np.linalg.norm(np.diff(points_m, axis=0), axis=1).sum())
+    return length_m * NS / (stamps_ns[-1] - stamps_ns[0])
 
 
 def _goal_point(message: Any, pose: Any, log_time_ns: int) -> GoalPoint:
@@ -159,17 +184,13 @@ def _verdict(message: Any, log_time_ns: int) -> Verdict:
     values = _values(message)
     try:
         level, reason = OodLevel(_integer(values, "level")), Reason(_integer(values, "reason"))
+        score, caution, alarm = (_number(values, key) for key in ("score", "caution_threshold", "alarm_threshold"))
+        check_numbers(level, (score, caution, alarm))
+    except DecodeError:
+        raise
     except ValueError as error:
         raise DecodeError(f"ood state: {error}") from error
-    return Verdict(
-        _stamp_ns(message),
-        _integer(values, "judged_stamp_ns"),
-        level,
-        reason,
-        _number(values, "score"),
-        _number(values, "caution_threshold"),
-        _number(values, "alarm_threshold"),
-    )
+    return Verdict(_stamp_ns(message), _integer(values, "judged_stamp_ns"), level, reason, score, caution, alarm)
 
 
 # By the topic's relative name, then by message type.

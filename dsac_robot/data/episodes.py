@@ -21,13 +21,13 @@ from dsac_robot.core.navigate import Step
 from dsac_robot.core.observation import ObservationLayout
 from dsac_robot.core.params import param
 from dsac_robot.core.robot import Robot
-from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Scan, ns
+from dsac_robot.core.values import NS, Command, Contact, Floats, Floats32, Goal, Odom, Plan, Scan, ns
 from dsac_robot.data.bag_reader import Logged
 from dsac_robot.data.decode import GuardState
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-K = TypeVar("K", Scan, Odom, Command, Goal, Contact, GuardState, Verdict)
+K = TypeVar("K", Scan, Odom, Command, Goal, Plan, Contact, GuardState, Verdict)
 NO_LEVEL = -1  # in place of a level where the bag has none
 
 
@@ -46,6 +46,10 @@ class EpisodeParams:
     command_age_s_max: float = param(0.3, unit="s", low=0.0, high=5.0, help="longer silence of cmd_vel splits")
     odom_jump_m: float = param(0.25, unit="m", low=0.0, high=10.0, help="a move beyond top speed by more splits")
     odom_jump_rad: float = param(0.5, unit="rad", low=0.0, high=3.0, help="a turn beyond top rate by more splits")
+    plan_speed_mps: float = param(
+        0.3, unit="m/s", low=0.01, high=10.0, help="speed of a plan whose poses are no schedule; as the policy had it"
+    )
+    plan_end_m: float = param(0.5, unit="m", low=0.0, high=10.0, help="a plan is followed when so much of it is left")
     steps_min: int = param(1, unit="", low=1, high=100000, help="shorter episodes are dropped")
 
 
@@ -79,6 +83,7 @@ class Episode:
     terminated: bool  # success, contact, emergency; else truncated
     outcome: str  # success, contact, emergency, or why it was cut
     raw: Raw
+    plan: Plan | None = None  # what it followed, in the odom frame; None in task navigate
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -107,16 +112,25 @@ class EpisodeReport:
 def step_of(raw: Raw, index: int) -> Step:
     """Step ``index`` of raw signals: from tick ``index`` to the next."""
 
-    def odom(i: int) -> Odom:
-        return Odom(int(raw.odom_stamps_ns[i]), *(float(value) for value in raw.odom[i]))
-
-    def sent(i: int) -> Command:
-        return Command(int(raw.sent_stamps_ns[i]), float(raw.sent[i, 0]), float(raw.sent[i, 1]))
-
     goal = Goal(int(raw.goal_stamps_ns[index]), float(raw.goal_m[index, 0]), float(raw.goal_m[index, 1]))
     after = index + 1
-    scan = Scan(int(raw.stamps_ns[after]), raw.ranges_m[after])
-    return Step(odom(index), odom(after), goal, sent(index), sent(after), scan, bool(raw.contact[after]))
+    odoms, sent = (odom_at(raw, index), odom_at(raw, after)), (command_at(raw, index), command_at(raw, after))
+    return Step(*odoms, goal, *sent, scan_at(raw, after), bool(raw.contact[after]))
+
+
+def odom_at(raw: Raw, tick: int) -> Odom:
+    """The odometry at a tick."""
+    return Odom(int(raw.odom_stamps_ns[tick]), *(float(value) for value in raw.odom[tick]))
+
+
+def command_at(raw: Raw, tick: int) -> Command:
+    """The newest command sent at a tick."""
+    return Command(int(raw.sent_stamps_ns[tick]), float(raw.sent[tick, 0]), float(raw.sent[tick, 1]))
+
+
+def scan_at(raw: Raw, tick: int) -> Scan:
+    """The scan of a tick."""
+    return Scan(int(raw.stamps_ns[tick]), raw.ranges_m[tick])
 
 
 @dataclass
@@ -131,6 +145,7 @@ class Recording:
     contacts: list[Contact] = field(default_factory=list)
     guard: list[GuardState] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
 
 
 CLOCK_STEP_NS = NS // 2
@@ -181,6 +196,8 @@ def _file(recording: Recording, logged: Logged) -> None:
         recording.guard.append(value)
     elif isinstance(value, Verdict):
         recording.verdicts.append(value)
+    elif isinstance(value, Plan):
+        recording.plans.append(value)
 
 
 def _sorted(recording: Recording) -> Recording:
@@ -193,6 +210,7 @@ def _sorted(recording: Recording) -> Recording:
         _by_stamp(recording.contacts),
         _by_stamp(recording.guard),
         _by_stamp(recording.verdicts),
+        _by_stamp(recording.plans),
     )
 
 

@@ -1,14 +1,16 @@
-"""What a recorded drive says of the robot's description: delay, motor lag, wheel radius, effective track.
+"""What a recorded drive says of the robot's description: delay, motor lag, wheel radius, effective track, brake.
 
 What can be known from what:
 
-- delay and motor lag: from cmd_vel against odometry's speed.
+- delay and motor lag: from cmd_vel against odometry's speed, beside the wheel servo that the file describes (another
+  lag, which a fit cannot tell from delay) and the mean of its link's jitter. Turning tells less: tyres answer, too.
 - wheel radius: never from commands and odometry alone, since the base drives and measures by the same assumed radius.
   From lidar scans of straight stretches (as true as the lidar's own scale), or from a distance measured by tape.
 - effective track: from the commanded yaw rate against the gyro's (imu topic). Without it, against odometry's heading,
   put right by what the scans say of it, for a heading that comes from the wheels errs as the track does; without scans
   either, the heading is believed and the note says so. A worn wheel slows turns as a wider track does: the wheel radius
   found, or else the file's, is taken into account.
+- brake: from the way of hard stops (identify_brake.py).
 """
 
 from __future__ import annotations
@@ -23,19 +25,25 @@ import numpy as np
 from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Floats, Imu, Odom, Scan
 from dsac_robot.data.bag_reader import BagReader
+from dsac_robot.data.identify_brake import brake, reaction_s, stops_of
 from dsac_robot.data.identify_motion import (
     Channel,
     Estimate,
     LagFit,
     NotExcitedError,
     fit_lag,
+    servo_lag_s,
     usable_intervals,
 )
 from dsac_robot.data.scan_distance import ScanDistances, scan_distances
 
 TIME_FLOOR_S = 0.005  # a base's own control period is not modelled: no time is known better than this
+TURNING_FLOOR_S = 0.02  # nor, from turning, better than this: how tyres answer is not modelled
+SKID_FLOOR = 0.015  # a skid-steer base has no one effective track: it changes so much with how it is driven
+SINKS = 0.015  # a tyre under load rolls as one with a radius smaller by up to this part
 FACTOR_FLOOR = 0.002  # nor any length ratio better than this
 TIME_WIDEST_S, FACTOR_WIDEST = 0.03, 0.03  # half an interval above which a parameter counts as not identified
+ROLLING = f"as the wheel rolls under load; free of it up to {SINKS:.1%} more"
 TAPE_M = 0.01  # what a distance measured by tape may be off
 ONE = Estimate(1.0, 1.0, 1.0)
 STRAIGHT_MIN = 0.98  # of the odometer's path, as the crow flies, where a distance was measured
@@ -64,12 +72,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Identification:
-    """All that a recording says. ``speed``, ``yaw`` and ``scans`` are None where they could not be fitted."""
+    """All that a recording says. What could not be fitted is None."""
 
     findings: tuple[Finding, ...]
     speed: LagFit | None
     yaw: LagFit | None
     scans: ScanDistances | None
+    reaction_s: float | None = None  # what the guard's parameter of that name must cover, by this recording
 
 
 def read_recording(path: Path, namespace: str | None = None) -> Recording:
@@ -102,16 +111,17 @@ def identify(recording: Recording, robot: Robot, distance_m: float | None = None
     yaw, no_yaw = _fitted(_yaw_channel(recording, robot))
     scans, radius, radius_note = _radius(recording, robot, distance_m)
     base, actuation = robot.base, robot.actuation
-    timed = speed or yaw
-    delay = _time(timed.delay_s) if timed else None
-    lag = _time(timed.lag_s) if timed else None
-    note = "" if speed else f"from turning: {no_speed}" if yaw else no_speed
+    delay, lag, note = _times(robot, speed, yaw, no_speed)
+    servo_ms, jitter_s = 1e3 * servo_lag_s(robot), 0.5 * actuation.delay_jitter_s
+    beside = f"transport included; beside the file's servo of {servo_ms:.2g} ms"
+    beside += f" and its jitter, {1e3 * jitter_s:.2g} ms in the mean" if jitter_s > 0.0 else ""
+    delay_note = "; ".join(part for part in (beside, note) if part) if delay else note
     stated_radius = base.wheel_radius_m
-    found_radius = None if radius is None else _scaled(radius, stated_radius)
+    found_radius = None if radius is None else _scaled(_unloaded(radius), stated_radius)
     heading, heading_note = _heading(recording, scans)
     track, track_note = _track(robot, speed, yaw, radius, heading)
     findings = (
-        _judged("actuation.action_delay_s", "s", actuation.action_delay_s, delay, TIME_WIDEST_S, note),
+        _judged("actuation.action_delay_s", "s", actuation.action_delay_s, delay, TIME_WIDEST_S, delay_note),
         _judged("actuation.motor_time_constant_s", "s", actuation.motor_time_constant_s, lag, TIME_WIDEST_S, note),
         _judged("base.wheel_radius_m", "m", stated_radius, found_radius, FACTOR_WIDEST * stated_radius, radius_note),
         _judged(
@@ -122,8 +132,34 @@ def identify(recording: Recording, robot: Robot, distance_m: float | None = None
             FACTOR_WIDEST * base.track_multiplier,
             heading_note + track_note if track else no_yaw,
         ),
+        _brake(recording, robot),
     )
-    return Identification(findings, speed, yaw, scans)
+    # All of the way from command to motion that is no motor lag, the worst of the jitter too.
+    whole_s = delay.high + actuation.delay_jitter_s + servo_lag_s(robot) if delay else None
+    return Identification(findings, speed, yaw, scans, None if whole_s is None else reaction_s(recording.sent, whole_s))
+
+
+def _times(
+    robot: Robot, speed: LagFit | None, yaw: LagFit | None, no_speed: str
+) -> tuple[Estimate | None, Estimate | None, str]:
+    """Delay and motor lag, and a note on them or on why there are none."""
+    timed, floor_s, note = speed, TIME_FLOOR_S, ""
+    if timed is None:
+        if yaw is None or robot.base.drive == "skid_steer":
+            slips = "; turning does not tell, where a skid-steer base's tyres slip" if yaw else ""
+            return None, None, no_speed + slips
+        timed, floor_s, note = yaw, TURNING_FLOOR_S, f"from turning: {no_speed}"
+    return _time(timed.delay_s, floor_s, 0.5 * robot.actuation.delay_jitter_s), _time(timed.lag_s, floor_s), note
+
+
+def _brake(recording: Recording, robot: Robot) -> Finding:
+    """How hard the robot brakes."""
+    stated = robot.limits.brake_mps2
+    try:
+        found, note = brake(stops_of(recording.sent, recording.odoms, robot.limits), robot.limits)
+    except NotExcitedError as error:
+        return Finding("limits.brake_mps2", "m/s^2", stated, None, str(error))
+    return Finding("limits.brake_mps2", "m/s^2", stated, found, note)
 
 
 def _judged(key: str, unit: str, stated: float, found: Estimate | None, widest: float, note: str) -> Finding:
@@ -181,7 +217,7 @@ def _channel(
     sent_s = _seconds(recording.sent, recording.sent)
     usable = usable_intervals(sent_s, times, robot.actuation.command_timeout_s)
     usable &= np.abs(moved) <= fastest * np.maximum(np.diff(times), 1e-9)
-    return Channel(name, unit, sent_s, sent, times, moved, usable, drifts)
+    return Channel(name, unit, sent_s, sent, times, moved, usable, drifts, servo_lag_s(robot))
 
 
 def _seconds(samples: Sequence[Command | Odom | Imu], since: Sequence[Command]) -> Floats:
@@ -195,7 +231,7 @@ def _radius(
 ) -> tuple[ScanDistances | None, Estimate | None, str]:
     """What the scans say, true over odometer distance, and a note on it or on why there is none."""
     if distance_m is not None:
-        return None, _by_tape(recording.odoms, distance_m), f"from {distance_m:g} m measured by tape"
+        return None, _by_tape(recording.odoms, distance_m), f"from {distance_m:g} m measured by tape, {ROLLING}"
     try:
         scans = scan_distances(recording.scans, recording.odoms, robot.lidar)
     except NotExcitedError as error:
@@ -203,7 +239,7 @@ def _radius(
     return (
         scans,
         _widened(scans.factor),
-        f"from {len(scans.scans_m)} stretches of {float(scans.odometer_m.sum()):.1f} m",
+        f"from {len(scans.scans_m)} stretches of {float(scans.odometer_m.sum()):.1f} m, {ROLLING}",
     )
 
 
@@ -238,13 +274,22 @@ def _track(
     factor = size.value * wheels.value / (answer.value * heading.value)
     spread = math.sqrt(sum((part.half_width / part.value) ** 2 for part in (size, wheels, answer, heading)))
     note = "with the wheel radius found" if radius else "if the file's wheel radius is true"
+    if robot.base.drive == "skid_steer":
+        spread = math.hypot(spread, SKID_FLOOR)
+        note += "; so turns come true as asked, servos that give way to scrubbing tyres included"
     found = Estimate(factor, factor * (1.0 - spread), factor * (1.0 + spread))
     return _scaled(_widened(found), robot.base.track_multiplier), note
 
 
-def _time(found: Estimate) -> Estimate:
-    """The interval widened by what the model leaves out."""
-    return Estimate(found.value, max(found.low - TIME_FLOOR_S, 0.0), found.high + TIME_FLOOR_S)
+def _time(found: Estimate, floor_s: float, known_s: float = 0.0) -> Estimate:
+    """What is left beside ``known_s``, the interval widened by what the model leaves out."""
+    value, low, high = found.value - known_s, found.low - known_s - floor_s, found.high - known_s + floor_s
+    return Estimate(max(value, 0.0), max(low, 0.0), max(high, 0.0))
+
+
+def _unloaded(rolling: Estimate) -> Estimate:
+    """The interval that holds the wheel's free radius, too: the file does not say which one it means."""
+    return Estimate(rolling.value, rolling.low, rolling.high * (1.0 + SINKS))
 
 
 def _widened(factor: Estimate) -> Estimate:

@@ -1,6 +1,7 @@
 """Fits how a base answers its commands: a dead time, a first-order lag and a gain, with 95 % intervals.
 
-The model: the true rate v follows the command u by  tau dv/dt + v = gain u(t - delay).  What is fitted are the
+The model: the true rate v follows the command u by  tau dv/dt + v = gain u(t - delay),  and then a second such lag
+that is known (the wheel servo of the robot file); left out, it would be taken for delay. What is fitted are the
 distances (or turns) between consecutive samples, which the model gives in closed form for commands that hold until the
 next one; so it does not matter whether a base reports rates at an instant or as means. Gauss-Newton from the best
 point of a grid. Residuals of such a fit are correlated in time, and an interval that took them for independent would be
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import Floats
 from dsac_robot.data.delay import SPREAD_MIN
 
@@ -27,6 +29,7 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 SETTLE_S = 1.0  # after a silence the base's state is unknown for so long
 DELAY_S_MAX, LAG_S_MIN, LAG_S_MAX = 0.6, 0.001, 1.5
+SAME_LAG = 0.02  # two lags in a row count as so much apart at least: equal ones have no such difference
 FIT_MIN = 0.8  # share of the rate's variance that the model must explain
 ITERATIONS_MAX = 30
 Lag = tuple[float, float]  # delay and time constant, s
@@ -62,6 +65,7 @@ class Channel:
     moved: Floats  # (N - 1,) metres or radians since the sample before
     usable: Bools  # (N - 1,)
     drifts: bool = False  # a constant rate is added to what is measured: a gyro's bias
+    servo_s: float = 0.0  # a second first-order lag behind the fitted one, known
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,15 @@ def usable_intervals(sent_s: Floats, times_s: Floats, silence_s_max: float) -> B
     return np.asarray(usable, np.bool_)
 
 
+def servo_lag_s(robot: Robot) -> float:
+    """Time constant of the wheel servo that the robot file describes, with its share of the robot to move."""
+    base, actuation = robot.base, robot.actuation
+    wheels = 4 if base.drive == "skid_steer" else 2
+    moved_kg = (base.mass_kg + base.payload_kg) / wheels + 0.5 * base.wheel_mass_kg  # the wheel also spins
+    inertia = actuation.armature_kgm2 + moved_kg * base.wheel_radius_m**2
+    return inertia * actuation.servo_droop_radps / actuation.wheel_torque_nm_max
+
+
 def bootstrap(jacobian: Floats, residual: Floats, blocks: npt.NDArray[np.int64]) -> Floats:
     """Deviations of the least-squares estimate when whole blocks of its data are drawn anew.
 
@@ -162,8 +175,22 @@ def _blocks(channel: Channel) -> npt.NDArray[np.int64]:
 
 
 def _integral(channel: Channel, lag: Lag) -> Floats:
-    """What the model, with gain 1, moves between samples. # (N - 1,)"""
-    delay_s, lag_s = lag
+    """What the model, with gain 1, moves between samples. # (N - 1,)
+
+    The answer of two lags in a row is the difference of their answers, each in proportion to its own time.
+    """
+    (delay_s, lag_s), servo_s = lag, channel.servo_s
+    if servo_s == 0.0:
+        return _integral_of_one(channel, delay_s, lag_s)
+    apart = SAME_LAG * servo_s
+    if abs(lag_s - servo_s) < apart:
+        lag_s = servo_s + math.copysign(apart, lag_s - servo_s)
+    one, other = _integral_of_one(channel, delay_s, lag_s), _integral_of_one(channel, delay_s, servo_s)
+    return np.asarray((lag_s * one - servo_s * other) / (lag_s - servo_s), np.float64)
+
+
+def _integral_of_one(channel: Channel, delay_s: float, lag_s: float) -> Floats:
+    """What one lag with gain 1 moves between samples. # (N - 1,)"""
     at, value = channel.sent_s + delay_s, channel.sent
     steps = np.diff(at)
     keep = np.exp(-steps / lag_s)

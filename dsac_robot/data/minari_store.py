@@ -1,8 +1,8 @@
 """Episodes as a Minari data set, with everything needed to compute rewards and costs again.
 
 ``infos`` have T + 1 entries, as Minari wants: entry t + 1 of ``cost`` and ``asked`` belongs to step t (entry 0 is 0 and
-NaN); entry t of ``raw`` is what was known at tick t. Rewards and costs are those of ``core.navigate`` at the version
-recorded in the metadata.
+NaN); entry t of ``raw`` is what was known at tick t. Rewards and costs are those of the task (``core.navigate`` or
+``core.track``) at the version recorded in the metadata, which also has the plans that were followed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from dsac_robot import __version__
-from dsac_robot.core import navigate
 from dsac_robot.core.navigate import NavigateParams
 from dsac_robot.core.observation import ObservationBuilder, ObservationLayout
 from dsac_robot.core.params import as_dict
 from dsac_robot.core.params import build as build_params
 from dsac_robot.core.robot import Robot, check_robot
-from dsac_robot.core.values import Floats
+from dsac_robot.core.track import TrackParams
+from dsac_robot.core.values import Floats, Plan
 from dsac_robot.data.bag_reader import BagReader
-from dsac_robot.data.cutting import TERMINAL, Cutter
+from dsac_robot.data.cutting import Cutter
 from dsac_robot.data.delay import response_delay_s
-from dsac_robot.data.episodes import Episode, EpisodeParams, EpisodeReport, Raw, recordings, step_of
+from dsac_robot.data.episodes import Episode, EpisodeParams, EpisodeReport, Raw, recordings
+from dsac_robot.data.judging import TaskParams, judge_of
 
 MINARI_VERSION = "0.5.4"  # the format written
 DATA_FOLDER = "data"
+NO_PLAN = -1  # of an episode, in place of its plan's number
 KEY = "dsac_robot"  # our entry in the data set's metadata
+TASKS: dict[str, type[TaskParams]] = {"navigate": NavigateParams, "track": TrackParams}
 Progress = Callable[[str], None]
 
 
@@ -62,11 +65,16 @@ class Dataset:
     id: str
     robot: Robot
     layout: ObservationLayout
-    task: NavigateParams
+    task: TaskParams
     reward_version: int
     bags: tuple[BagSource, ...]
     episodes: tuple[Episode, ...]
     bag_of_episode: tuple[str, ...]  # sha256 of the bag that each episode comes from
+
+    @property
+    def task_name(self) -> str:
+        """The key of ``TASKS``."""
+        return next(name for name, kind in TASKS.items() if isinstance(self.task, kind))
 
     @property
     def steps(self) -> int:
@@ -122,7 +130,7 @@ def build_dataset(
     out: Path,
     *,
     layout: ObservationLayout = ObservationLayout(),
-    task: NavigateParams = NavigateParams(),
+    task: TaskParams = NavigateParams(),
     params: EpisodeParams = EpisodeParams(),
     namespace: str | None = None,
     progress: Progress | None = None,
@@ -140,7 +148,9 @@ def build_dataset(
     seen: set[str] = set()
     for bag in bags:
         tell = _Teller(bag.name, progress)
-        with BagReader(bag, namespace) as reader:  # first: it says best what is wrong with a path
+        with BagReader(
+            bag, namespace, params.plan_speed_mps
+        ) as reader:  # first: it says best what is wrong with a path
             digest = bag_digest(bag)
             if digest in seen:
                 report.refused[f"bag {bag.name} is given twice"] = 1
@@ -159,7 +169,8 @@ def build_dataset(
         report.bags.append(BagSource(bag.name, digest, len(found), sum(len(e) for e in found), delay_s))
     if not made:
         reasons = "; ".join(f"{why}: {count}" for why, count in report.episodes.unusable.items())
-        hint = "a bag needs scan, odom, cmd_vel and a goal (goal_pose or plan)"
+        asked = "a plan" if isinstance(task, TrackParams) else "a goal (goal_pose or plan)"
+        hint = f"a bag needs scan, odom, cmd_vel and {asked}"
         raise DatasetError(f"no episode in {', '.join(b.name for b in bags)} ({reasons or 'no ticks'}): {hint}")
     report.mean_return = float(np.mean([episode.rewards.sum() for _, episode in made]))
     report.cost_rate = float(np.mean(np.concatenate([episode.costs for _, episode in made])))
@@ -168,7 +179,7 @@ def build_dataset(
         robot,
         layout,
         task,
-        navigate.VERSION,
+        judge_of(task, robot, params.plan_end_m).version,
         tuple(report.bags),
         tuple(episode for _, episode in made),
         tuple(digest for digest, _ in made),
@@ -208,17 +219,22 @@ def write_dataset(dataset: Dataset, out: Path) -> None:
     terms = {spec.name: gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, np.float32) for spec in specs}
     # What was sent may exceed the limits (teleoperation of another version): the space does not promise more.
     storage = MinariStorage.new(
-        out / DATA_FOLDER,
+        (out / DATA_FOLDER).resolve(),  # minari 0.5.4 joins a relative path to itself
         observation_space=gymnasium.spaces.Dict(terms),
         action_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64),
     )
     storage.update_episodes(_buffer(episode) for episode in dataset.episodes)
+    plans = list({id(episode.plan): episode.plan for episode in dataset.episodes if episode.plan is not None}.values())
     storage.update_episode_metadata(
-        {"outcome": episode.outcome, "bag_sha256": digest}
+        {
+            "outcome": episode.outcome,
+            "bag_sha256": digest,
+            "plan": next((k for k, plan in enumerate(plans) if plan is episode.plan), NO_PLAN),
+        }
         for episode, digest in zip(dataset.episodes, dataset.bag_of_episode, strict=True)
     )
     ours = {
-        "task": "navigate",
+        "task": dataset.task_name,
         "reward_version": dataset.reward_version,
         "task_params": as_dict(dataset.task),
         "robot": as_dict(dataset.robot),
@@ -230,6 +246,10 @@ def write_dataset(dataset: Dataset, out: Path) -> None:
             "high": [limits.speed_mps_max, limits.yaw_rate_radps_max],
         },
         "infos": "entry t + 1 of cost and asked belongs to step t; entry t of raw is known at tick t",
+        "plans": [
+            {"stamp_ns": plan.stamp_ns, "speed_mps": plan.speed_mps, "points_m": plan.points_m.tolist()}
+            for plan in plans
+        ],
         "bags": [asdict(bag) for bag in dataset.bags],
         "version": __version__,
     }
@@ -269,10 +289,14 @@ def load_dataset(path: Path) -> Dataset:
         ours = cast(dict[str, Any], stored.storage.metadata[KEY])
         robot = check_robot(build_params(Robot, ours["robot"], f"{path}: robot"), str(path))
         layout = ObservationLayout(**{**ours["layout"], "terms": tuple(ours["layout"]["terms"])})
-        task = build_params(NavigateParams, ours["task_params"], f"{path}: task_params")
+        task = build_params(TASKS[ours["task"]], ours["task_params"], f"{path}: task_params")
+        plans = [
+            Plan(int(plan["stamp_ns"]), np.array(plan["points_m"], np.float64), float(plan["speed_mps"]))
+            for plan in ours.get("plans", [])
+        ]
         meta = list(stored.storage.get_episode_metadata(range(stored.total_episodes)))
         episodes = [
-            _episode(data, str(entry["outcome"]), layout.terms)
+            _episode(data, str(entry["outcome"]), layout.terms, _plan_of(entry, plans))
             for data, entry in zip(stored.iterate_episodes(), meta, strict=True)
         ]
         return Dataset(
@@ -291,7 +315,12 @@ def load_dataset(path: Path) -> Dataset:
         ) from error
 
 
-def _episode(data: Any, outcome: str, terms: Sequence[str]) -> Episode:
+def _plan_of(entry: Any, plans: Sequence[Plan]) -> Plan | None:
+    number = int(entry.get("plan", NO_PLAN))
+    return None if number == NO_PLAN else plans[number]
+
+
+def _episode(data: Any, outcome: str, terms: Sequence[str], plan: Plan | None) -> Episode:
     """The terms are put back into the layout's order: HDF5 gives them by name."""
     return Episode(
         observations={name: np.asarray(data.observations[name], np.float32) for name in terms},
@@ -299,18 +328,17 @@ def _episode(data: Any, outcome: str, terms: Sequence[str]) -> Episode:
         asked=np.asarray(data.infos["asked"][1:], np.float64),
         rewards=np.asarray(data.rewards, np.float64),
         costs=np.asarray(data.infos["cost"][1:], np.float64),
-        terminated=outcome in TERMINAL,
+        terminated=bool(data.terminations[-1]),
         outcome=outcome,
         raw=Raw(**{entry.name: np.asarray(data.infos["raw"][entry.name]) for entry in fields(Raw)}),
+        plan=plan,
     )
 
 
-def relabel(episode: Episode, robot: Robot, task: NavigateParams) -> tuple[Floats, Floats]:
-    """Rewards and costs of an episode computed again from its raw signals. # (T,), (T,)"""
-    steps = [step_of(episode.raw, index) for index in range(len(episode))]
-    rewards = [navigate.reward(step, robot, task) for step in steps]
-    costs = [navigate.cost(step, robot, task) for step in steps]
-    return np.array(rewards, np.float64), np.array(costs, np.float64)
+def relabel(episode: Episode, robot: Robot, task: TaskParams) -> tuple[Floats, Floats]:
+    """Rewards and costs of an episode computed again from its raw signals; EpisodeError for task track where it has no
+    plan. # (T,), (T,)"""
+    return judge_of(task, robot, EpisodeParams().plan_end_m).label(episode.raw, episode.plan)
 
 
 def split_by_bag(dataset: Dataset, fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -27,7 +27,7 @@ from dsac_robot.core.protocol_enums import Param, State
 from dsac_robot.core.protocol_fields import Message
 from dsac_robot.core.protocol_messages import Crash, Event, Imu, Odom, Status
 from dsac_robot.core.reasons import Reason
-from dsac_robot.nodes.base_driver import BaseDriver
+from dsac_robot.nodes.base_driver import STOPPED, BaseDriver
 from dsac_robot.nodes.base_messages import battery_message, imu_message, odometry_message, transform_publisher
 from dsac_robot.nodes.base_port import check_port_name
 from dsac_robot.nodes.converters import ConversionError, same_frame, stamp_from_message
@@ -172,7 +172,7 @@ class BaseNode(StackNode):
         return self.now_ns() - max(0, age_ns + time.monotonic_ns() - came_ns)
 
     def _on_phase(self, phase: Phase, why: str) -> None:
-        if phase in (Phase.CLOSED, Phase.REFUSED):
+        if phase in (Phase.CLOSED, Phase.REFUSED) and why != STOPPED:
             self.get_logger().error(f"{phase.name}: {why}")
         else:
             self.get_logger().info(f"{phase.name}: {why}".rstrip(": "))

@@ -13,6 +13,7 @@ from dsac_robot.nodes.base_port import Port, PortError, open_port
 
 POLL_S = 0.005
 CHECK_S = 0.002
+STOPPED = "the node was stopped"  # why a connection is closed that nothing is wrong with
 
 OnMessages = Callable[[list[Message], int], None]
 
@@ -110,7 +111,7 @@ class BaseDriver:
             except PortError as error:
                 self._close(str(error))
                 self._stopping.wait(backoff.failed())
-        self._close("the node was stopped")
+        self._close(STOPPED)
 
     def _connect(self) -> None:
         self.tries += 1

@@ -14,7 +14,7 @@ from rclpy.executors import Executor
 from dsac_robot.core.files import dump_yaml, load_yaml
 from dsac_robot.core.params import ParameterError
 from dsac_robot.nodes.lifecycle import StackNode
-from dsac_robot.nodes.run import make_executor, spin_while, start
+from dsac_robot.nodes.run import make_executor, settle, spin_while, start
 from dsac_robot.nodes.topics import ODOM, SCAN
 
 COMPLAIN_S = 5.0
@@ -55,10 +55,12 @@ class Composition:
                 return
             why = start(node)
             if why is not None:
-                raise BringUpError(f"{node.get_fully_qualified_name()}: {why}")
+                full = node.get_fully_qualified_name()
+                raise BringUpError(why if why.startswith(f"{full}:") else f"{full}: {why}")
 
     def spin(self, going: Callable[[], bool] = lambda: True) -> None:
         """Spin while ``going()`` and the context is valid."""
+        settle()
         spin_while(self.executor, going, self._context)
 
     def close(self) -> None:

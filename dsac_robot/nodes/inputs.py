@@ -18,7 +18,7 @@ from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import LaserScan
 
 from dsac_robot.bundle.deployed import Bundle, load_bundle
-from dsac_robot.bundle.runtime import CPU, CUDA, PROVIDERS, TENSORRT
+from dsac_robot.bundle.runtime import CPU, CUDA, NATIVE, PROVIDERS, TENSORRT
 from dsac_robot.core.files import share_path
 from dsac_robot.core.history import History
 from dsac_robot.core.params import ParameterError, param
@@ -86,8 +86,8 @@ def robot_of(params: RobotParams) -> Robot:
 
 def providers_of(params: BundleParams) -> tuple[str, ...]:
     """The providers to try. One that is named alone must be there, or the node refuses to configure."""
-    named = {"tensorrt": TENSORRT, "cuda": CUDA, "cpu": CPU}
-    return PROVIDERS if params.provider == "auto" else (named[params.provider],)
+    named = {"tensorrt": (NATIVE, TENSORRT), "cuda": (CUDA,), "cpu": (CPU,)}
+    return PROVIDERS if params.provider == "auto" else named[params.provider]
 
 
 def bundle_of(params: BundleParams) -> Bundle:

@@ -55,8 +55,8 @@ All names are relative to the robot's namespace, but for those that begin with a
 STATES = """
 `ood/state` and `safety/state` hold one status. Its `message` is the name of the reason; its values are, in order,
 `level`, `reason` (the integers below), `judged_stamp_ns` (the stamp of the policy's command that it is about; 0 in
-`safety/state` while there is none) and the numbers that made it so. `cmd_vel` and the `safety/state` that explains it
-carry the same stamp.
+`safety/state` while there is none) and the numbers that made it so. A verdict below `ALARM` with a number that is not
+finite is dropped, as if none had come. `cmd_vel` and the `safety/state` that explains it carry the same stamp.
 
 `base/state` has the same form: `level` 0 where the base follows commands, 3 where it does not; `judged_stamp_ns` is 0;
 then `phase` of the session, `state`, `faults` and `estop_pressed` of the base, by the numbers of docs/protocol.md.

@@ -158,6 +158,10 @@ class StackNode(LifecycleNode):
 
     def diagnose(self, period_s: float, status: Callable[[], DiagnosticStatus]) -> None:
         """Publish ``status()`` on /diagnostics with this period, under the node's full name."""
+        self.steady_timer(period_s, self.diagnoser(status))
+
+    def diagnoser(self, status: Callable[[], DiagnosticStatus]) -> Callable[[], None]:
+        """What publishes ``status()`` on /diagnostics when called, under the node's full name."""
         publisher = self.publisher(DIAGNOSTICS)
 
         def publish() -> None:
@@ -166,7 +170,7 @@ class StackNode(LifecycleNode):
             message.status[0].name = f"{self.get_fully_qualified_name()}: {message.status[0].name}"
             publisher.publish(message)
 
-        self.steady_timer(period_s, publish)
+        return publish
 
     # Transitions of the lifecycle.
 

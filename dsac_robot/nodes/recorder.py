@@ -49,7 +49,7 @@ EARLY_MAX = 10_000  # messages that may wait for the first /clock
 STATIC_TF_MESSAGES = 100  # one per broadcaster
 TF_STATIC_QUALITY = Quality("reliable, transient local, depth 100", True, True, STATIC_TF_MESSAGES)
 CONTEXT = Topic("recorder/context", DiagnosticArray, LATCHED, "recorder", "bundle digest and parameters of all nodes")
-MANAGED = ("policy", "ood_monitor", "safety_guard")
+MANAGED = ("policy", "ood_monitor", "safety_guard", "base")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -83,6 +84,14 @@ class GuardNodeParams:
     )
 
 
+@dataclass(frozen=True)
+class Chore:
+    """What is done every so many periods, after the command has left."""
+
+    every: int
+    do: Callable[[], None]
+
+
 class GuardNode(StackNode):
     """The node ``safety_guard``."""
 
@@ -118,9 +127,10 @@ class GuardNode(StackNode):
         self.service(Trigger, "~/reset", self._on_reset)
         self.service(SetBool, "~/enable", self._on_enable)
         self.service(SetBool, "~/dock", self._on_dock)
-        self.steady_timer(self._params.period_s, self._step)
-        self.steady_timer(GRAPH_PERIOD_S, self._count_publishers)
-        self.diagnose(1.0, self._status)
+        chores = ((GRAPH_PERIOD_S, self._count_publishers), (1.0, self.diagnoser(self._status)))
+        self._chores = tuple(Chore(max(1, round(s / self._params.period_s)), do) for s, do in chores)
+        self._ticks = 0
+        self.steady_timer(self._params.period_s, self._tick)
 
     @property
     def decision(self) -> Decision:
@@ -227,6 +237,14 @@ class GuardNode(StackNode):
 
     # Stepping.
 
+    def _tick(self) -> None:
+        """One period: the command first, whatever else there is to do after it."""
+        self._step()
+        self._ticks += 1
+        for chore in self._chores:
+            if self._ticks % chore.every == 0:
+                chore.do()
+
     def _step(self) -> None:
         began_ns, now_ns, inp = self.steady_ns(), self.now_ns(), self._input
         newest_ns = max(inp.scan.stamp_ns if inp.scan else 0, inp.odom.stamp_ns if inp.odom else 0)
@@ -237,6 +255,7 @@ class GuardNode(StackNode):
             enabled=self.active and self._enabled,
             contact=inp.contact or self._touched,
             clock_lost=lost,
+            gap_s=(began_ns - self._stepped_ns) / NS,
             fault=self._node_fault(began_ns),
         )
         before = self._state
@@ -319,6 +338,7 @@ class GuardNode(StackNode):
             period_p50_s=percentile(self._periods_s, 50),
             period_p99_s=percentile(self._periods_s, 99),
             step_p99_s=percentile(self._steps_s, 99),
+            late_s=self._state.late_s,
             docking_left_s=self._state.docking.left_s(self.now_ns()) if self._state.docking else 0.0,
         )
         return status

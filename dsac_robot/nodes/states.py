@@ -15,6 +15,7 @@ from typing import TypeVar
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from dsac_robot.core.guard_types import Decision, Verdict
+from dsac_robot.core.ood import check_numbers
 from dsac_robot.core.reasons import Level, OodLevel, Reason
 from dsac_robot.nodes.converters import ConversionError, stamp_from_message, stamp_to_message
 
@@ -90,12 +91,18 @@ def verdict_to_message(verdict: Verdict) -> DiagnosticArray:
 
 
 def verdict_from_message(message: DiagnosticArray) -> Verdict:
-    """Verdict of an ood/state; ConversionError naming what is not as ``verdict_to_message`` writes it."""
+    """Verdict of an ood/state; ConversionError naming what is not as ``verdict_to_message`` writes it, and for a level
+    below ALARM with a number that is not finite: it is then as if no verdict had come."""
     values = _read(message, OOD_STATUS)
+    level = _member(OodLevel, values.level, OOD_STATUS)
+    try:
+        check_numbers(level, [number for _, number in values.numbers])
+    except ValueError as error:
+        raise ConversionError(f"{OOD_STATUS}: {error}") from None
     return Verdict(
         stamp_ns=stamp_from_message(message.header.stamp),
         judged_stamp_ns=values.judged_stamp_ns,
-        level=_member(OodLevel, values.level, OOD_STATUS),
+        level=level,
         reason=values.reason,
         **_named(values.numbers, ("score", "caution_threshold", "alarm_threshold"), OOD_STATUS),
     )

@@ -30,7 +30,7 @@ class Body:
     def of(cls, robot: Robot) -> Body:
         """From the robot's description."""
         outline = Outline.of(robot.footprint, OUTLINE_SPACING_M)
-        return cls(robot, outline.boundary, float(outline.offsets.min()))
+        return cls(robot, outline.boundary, float(outline.planes[:, 2].min()))
 
 
 @dataclass(frozen=True, eq=False)

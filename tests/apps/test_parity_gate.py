@@ -42,11 +42,19 @@ def test_an_episode_that_torch_itself_ends_in_two_ways_is_left_out_and_counted()
 
 
 @pytest.mark.parametrize(
-    ("total", "cost", "named"), [(14.5, 1.0, "return"), (16.0, 4.5, "cost"), (float("nan"), 1.0, "return")]
+    ("total", "cost", "named"), [(15.4, 1.0, "return"), (16.0, 2.1, "cost"), (float("nan"), 1.0, "return")]
 )
 def test_means_outside_their_bounds_are_refused_by_name(total: float, cost: float, named: str) -> None:
     with pytest.raises(ParameterError, match=f"mean {named} of the exported policy differs by"):
         verdict([Episode(1, GOOD, replace(GOOD, total=total, cost=cost))] * 20)
+
+
+def test_one_episode_that_chance_lets_drag_on_does_not_decide() -> None:
+    dragged = Episode(7, GOOD, replace(GOOD, total=5.0, cost=54.0))
+    figures = verdict([SAME] * 19 + [dragged])
+    assert (figures["closed_loop_return_difference"], figures["closed_loop_cost_difference"]) == (-0.15, 0.25)
+    with pytest.raises(ParameterError, match="mean return"):
+        verdict([SAME] * 16 + [dragged] * 4)
 
 
 def test_the_gate_drives_both_and_finds_the_export_equal_and_a_reversed_one_different(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dsac_robot.apps.cli import main
-from dsac_robot.apps.peers_cmd import BEGIN, END, table_of
+from dsac_robot.apps.docs_table import END, begin_of
+from dsac_robot.apps.peers_cmd import COMMAND, table_of
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "benchmarks" / "barn_peers.json"
@@ -36,7 +37,7 @@ def peers(worlds: Path, folder: Path, *more: str) -> int:
 
 def test_rows_are_measured_one_by_one_and_the_page_shows_all_of_them(worlds: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page.write_text(f"before\n{begin_of(COMMAND)}\nold\n{END}\nafter\n")
     assert peers(worlds, tmp_path, "--policies", "pursuit", "--guard", "off") == 0
     assert peers(worlds, tmp_path, "--policies", "dwa", "--guard", "on,off", "--docs", str(page)) == 0
     content = json.loads((tmp_path / "peers.json").read_text())

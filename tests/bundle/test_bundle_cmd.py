@@ -11,6 +11,8 @@ import pytest
 from dsac_robot.apps.bundle_cmd import register
 from dsac_robot.bundle.card import Card
 from dsac_robot.bundle.engine_cache import gpu_name
+from dsac_robot.bundle.keys import generate_key
+from dsac_robot.bundle.manifest import sign_bundle
 from dsac_robot.bundle.write import write_bundle
 
 from .conftest import policy_bytes
@@ -59,12 +61,50 @@ def test_a_new_key_signs_a_bundle_that_is_believed_where_its_public_half_lies(
     assert command("bundle", "verify", bundle_dir, "--trusted", tmp_path) == 2
     assert command("bundle", "verify", bundle_dir, "--trusted", tmp_path, "--allow-unsigned") == 0
     captured = capsys.readouterr()
-    assert "NOT TRUSTED: unsigned" in captured.out and "WARNING: unsigned" in captured.err
+    assert "NOT TRUSTED: unsigned" in captured.out and "NOT TRUSTED: unsigned" in captured.err
     assert command("keys", "new", "--out", tmp_path / "mine.key", "--comment", "mine") == 0
     assert command("bundle", "sign", bundle_dir, "--key", tmp_path / "mine.key") == 0
     assert command("bundle", "verify", bundle_dir, "--trusted", tmp_path) == 0
     shutil.rmtree(bundle_dir)
     assert command("bundle", "sign", bundle_dir, "--key", tmp_path / "mine.key") == 2
+
+
+@pytest.mark.parametrize("signature", ["none", "of a stranger"])
+def test_show_and_diff_read_a_bundle_that_nobody_known_signed_and_shout(
+    signature: str, bundle_dir: Path, trusted: Path, capsys
+) -> None:
+    (bundle_dir / "MANIFEST.sig").unlink()
+    if signature == "of a stranger":
+        sign_bundle(bundle_dir, generate_key())
+    named = "unsigned" if signature == "none" else "signed by the unknown key"
+    for words in (("show", bundle_dir), ("diff", bundle_dir, bundle_dir)):
+        assert command("bundle", *words, "--trusted", trusted) == 0
+        captured = capsys.readouterr()
+        assert f"WARNING: {bundle_dir} is NOT TRUSTED: {named}" in captured.err and captured.out
+    assert command("bundle", "verify", bundle_dir, "--trusted", trusted) == 2
+
+
+def test_show_and_diff_refuse_a_bundle_that_was_altered(bundle_dir: Path, trusted: Path, capsys) -> None:
+    card = bundle_dir / "card.json"
+    card.write_bytes(card.read_bytes().replace(b'"control_period_s": 0.1', b'"control_period_s": 0.2'))
+    for signed in (True, False):
+        if not signed:
+            (bundle_dir / "MANIFEST.sig").unlink()
+        for words in (("show", bundle_dir), ("diff", bundle_dir, bundle_dir)):
+            assert command("bundle", *words, "--trusted", trusted) == 2
+            captured = capsys.readouterr()
+            assert captured.out == "" and "card.json: altered" in captured.err
+
+
+def test_a_shipped_bundle_goes_by_its_name(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("bundle", "verify", "navigate_jackal", "--robot", "jackal") == 0
+    assert command("bundle", "show", "navigate_jackal") == 0
+    assert command("bundle", "diff", "navigate_jackal", "navigate_jackal") == 0
+    assert "no difference" in capsys.readouterr().out
+    for name in ("navigate_nobody", "../bundles/navigate_jackal"):
+        assert command("bundle", "show", name) == 2
+        assert "no bundle can be read there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [("bundle",), ("keys",), ("bundle", "verify"), ("keys", "new")])

@@ -1,5 +1,6 @@
 """Everything that is not the very bundle that was signed is refused, with a message that names the file."""
 
+import json
 import os
 import re
 import shutil
@@ -134,7 +135,17 @@ def test_an_unknown_key_is_refused_by_its_fingerprint(bundle_dir: Path, trusted:
     sign_bundle(bundle_dir, stranger)
     fingerprint = public_of(stranger).fingerprint
     refused(bundle_dir, trusted, f"signed by the unknown key {fingerprint}; trusted keys: [0-9a-f]{{16}}")
+    refused(bundle_dir, trusted, r"copy its \.pub file to config/trusted_keys")
     assert fingerprint in load_bundle(bundle_dir, trusted, allow_unsigned=True).warning
+
+
+def test_a_card_of_another_version_is_refused_by_its_path_with_the_next_step(
+    bundle_dir: Path, trusted: Path, key: Ed25519PrivateKey, models
+) -> None:
+    card = json.loads((bundle_dir / "card.json").read_bytes()) | {"horizon": 1}
+    files = {"card.json": json.dumps(card).encode(), "policy.onnx": models[0], "monitor.onnx": models[1]}
+    resign(bundle_dir, key, files)
+    refused(bundle_dir, trusted, f"{bundle_dir}: card.json: unknown key 'horizon'.*export again")
 
 
 def test_no_trusted_keys_at_all_trust_nobody(bundle_dir: Path, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class Run:
     robot: Robot = JACKAL
     noise_m: float = 0.01
     dropout: float = 0.0
+    dark: tuple[int, int] = (0, 0)  # beams from one to another that say nothing
     seed: int = 0
     pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
     twist: tuple[float, float] = (0.0, 0.0)
@@ -115,6 +116,7 @@ class Run:
             ranges = self.world.ranges(x, y, yaw, lidar)
             ranges = np.maximum(ranges + self.random.normal(0.0, self.noise_m, len(ranges)), 0.0)
             ranges[self.random.random(len(ranges)) < self.dropout] = np.nan
+            ranges[slice(*self.dark)] = np.nan
             scan = Scan(
                 self.now_ns, ranges.astype(np.float32), lidar.angle_min_rad, lidar.angle_increment_rad, lidar.frame_id
             )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsac_robot.core.action import Ramp
+from dsac_robot.core.action import ActionMap, Ramp
 from dsac_robot.core.robot import Limits, load_robot
 from dsac_robot.core.values import Twist
 
@@ -85,3 +85,16 @@ def test_from_rest_a_tighter_limit_of_jerk_never_makes_a_command_larger(asked: T
 def test_no_time_is_no_change() -> None:
     ramp = Ramp((1.0, 0.5), (2.0, 1.0))
     assert ramp.toward((0.0, 0.0), LIMITS, 0.0) == ramp
+
+
+def test_actions_span_the_robots_range_and_are_clipped_to_it() -> None:
+    actions = ActionMap.of(LIMITS)
+    ends = np.array(
+        [[LIMITS.speed_mps_min, -LIMITS.yaw_rate_radps_max], [LIMITS.speed_mps_max, LIMITS.yaw_rate_radps_max]]
+    )
+    np.testing.assert_allclose(actions.to_command(np.array([[-1.0, -1.0], [1.0, 1.0]])), ends)
+    np.testing.assert_allclose(actions.to_command(np.array([[-1.5, -9.0], [1.5, 9.0]])), ends)
+    np.testing.assert_allclose(actions.to_command(np.zeros(2)), ends.mean(axis=0))
+    np.testing.assert_allclose(actions.to_command(np.full(2, 0.5)), 0.25 * ends[0] + 0.75 * ends[1])
+    np.testing.assert_allclose(actions.to_action(0.25 * ends[0] + 0.75 * ends[1]), 0.5)
+    np.testing.assert_allclose(actions.to_action(ends + np.array([[-1.0], [1.0]])), [[-1.0, -1.0], [1.0, 1.0]])

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsac_robot.core.base_clock import DRIFT, Backoff, ClockSync
+from dsac_robot.core.protocol_messages import TimeSync, TimeSyncRsp
 
 delays = st.tuples(st.integers(0, 90_000), st.integers(0, 90_000), st.integers(0, 500))
 
@@ -51,6 +52,23 @@ def test_the_first_estimate_takes_twenty_round_trips() -> None:
     assert not sync.ready
     sync.add(20, 20, 20, 30)
     assert sync.ready
+
+
+@pytest.mark.parametrize(("simulated", "pause_ms"), [(False, 200), (True, 20)])
+def test_it_asks_at_once_after_each_answer_until_the_clock_is_known_and_then_at_its_pace(
+    simulated: bool, pause_ms: int
+) -> None:
+    sync, ms = ClockSync(simulated), 1_000_000
+    assert sync.ask(0) == TimeSync(0)
+    assert sync.ask(19 * ms) is None and sync.ask(20 * ms) == TimeSync(20_000), "without an answer"
+    for i in range(20):
+        assert not sync.ready
+        sync.answer(TimeSyncRsp(20_000, 20_000, 20_000), (21 + i) * ms)
+        asked = sync.ask((21 + i) * ms)
+        assert (asked is None) is sync.ready
+    due = next(at for at in range(41, 1000) if sync.ask(at * ms))
+    assert due == 39 + 20, "the pause before the last answer"
+    assert next(at for at in range(due, 1000) if sync.ask(at * ms)) == due + pause_ms
 
 
 def test_tries_to_connect_come_ever_slower_and_fast_again_after_an_answer() -> None:

@@ -112,3 +112,14 @@ def test_a_truncated_dump_is_refused_after_what_can_be_read(tmp_path: Path, caps
 def test_an_empty_box_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no step"):
         write((), short_drive()[1], tmp_path / "x.gz")
+
+
+def test_a_dump_with_a_flipped_byte_or_that_is_not_there_is_refused_in_a_sentence(tmp_path: Path, capsys) -> None:
+    path = recorded(tmp_path)
+    data = path.read_bytes()
+    for place in range(20, len(data) - 20, len(data) // 9):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        assert main(["replay", str(path)]) == 2
+        assert "damaged" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "none.gz")]) == 2
+    assert "none.gz: cannot be read: No such file" in capsys.readouterr().err

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dsac_robot.core import guard_loops
+from dsac_robot.core.guard_geometry import Outline
 from dsac_robot.core.guard_motion import stop_step
 from dsac_robot.core.guard_types import GuardParams
 from dsac_robot.core.reasons import Level, Reason
+from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import NS
 from tests.core.guard_world import JACKAL, STATIC, TICK_S, Policy, Run, World
 
@@ -290,3 +293,56 @@ def test_a_robot_that_dithers_for_long_still_knows_the_way_it_came() -> None:
         run.drive(always(0.0, turn), 0.5)
     run.drive(always(-0.4), 4.0)
     assert run.pose[0] < before - 1.1
+
+
+def test_no_loop_is_compiled_while_a_robot_drives() -> None:
+    names = "beyond_each keep_clear near_discs nearest_disc placed_returns roll_out_poses"
+    names += " scan_shift swept_seen_free thinned"
+    loops = [getattr(guard_loops, name) for name in names.split()]
+    for robot in (JACKAL, load_robot("burger")):
+        run = Run(wall_ahead(1.0), replace(DYNAMIC, fallback_after_s=0.5), robot, dropout=0.02)
+        assert [len(loop.signatures) for loop in loops] == [1] * len(loops)
+        run.drive(lambda run: (0.2 if run.tick < 800 else -0.2, 0.5), 6.0)
+        assert [len(loop.signatures) for loop in loops] == [1] * len(loops)
+
+
+def test_a_point_that_is_no_number_was_never_looked_at() -> None:
+    eye, free_m = np.array([0.0, 0.0, 0.0, 0.1]), np.full(63, 5.0, np.float32)
+    assert guard_loops.beyond(1.0, 0.0, eye, free_m) == pytest.approx(4.0)
+    assert guard_loops.beyond(1.0, -1e-12, eye, free_m) == pytest.approx(4.0)
+    assert guard_loops.beyond(math.nan, 0.0, eye, free_m) == -math.inf
+    assert guard_loops.beyond(0.0, 1.0, eye, free_m[:3]) == -math.inf
+
+
+@pytest.mark.parametrize(("gap_m", "passes"), [(0.01, True), (-0.01, False)])
+def test_where_nothing_of_the_margin_is_left_no_command_goes_nearer_even_if_the_stop_does(
+    gap_m: float, passes: bool
+) -> None:
+    outline = Outline.of(JACKAL.footprint)
+    discs = np.array([[JACKAL.footprint[:, 0].max() + gap_m, 0.0, 0.0]])
+    creep, stop = np.zeros((1, 2, 4)), np.zeros((2, 4))
+    creep[0, 1, 0], stop[1, 0] = 0.001, 0.003  # both go on, the stop (too fast still) farther
+    slow, keeps, planes = np.zeros(1), np.array([0.02]), outline.planes
+    clear = guard_loops.keep_clear(creep, np.array([2]), keeps, 0.0, 0.0, slow, stop, discs, planes, outline.radius_m)
+    assert clear.tolist() == [passes]
+
+
+@pytest.mark.parametrize(
+    ("inside_m", "aside_m", "passes"),
+    [
+        (0.02, 0.0, False),  # along it
+        (0.02, 0.008, False),
+        (0.02, 0.012, True),  # away from it by more than a tenth of the way
+        (0.02, -0.002, False),
+        (0.008, 0.0, True),  # that may be the lidar's noise
+        (0.012, 0.0, False),
+    ],
+)
+def test_what_lies_inside_the_outline_is_only_driven_away_from(inside_m: float, aside_m: float, passes: bool) -> None:
+    outline = Outline.of(JACKAL.footprint)
+    discs = np.array([[0.1, JACKAL.footprint[:, 1].max() - inside_m, 0.0]])
+    along, stop = np.zeros((1, 2, 4)), np.zeros((1, 4))
+    along[0, 1, 0], along[0, 1, 1] = 0.1, -aside_m
+    slow, keeps, planes = np.zeros(1), np.array([0.02]), outline.planes
+    clear = guard_loops.keep_clear(along, np.array([2]), keeps, 0.0, 0.0, slow, stop, discs, planes, outline.radius_m)
+    assert clear.tolist() == [passes]

@@ -33,7 +33,7 @@ def healthy(now_ns: int, speed_mps: float = 0.5) -> GuardInput:
     return GuardInput(
         now_ns,
         scan=scan_at(now_ns),
-        odom=Odom.from_yaw(now_ns, 1e-12 * (now_ns % NS), 0.0, 0.0, 0.0, 0.0),  # no two are alike
+        odom=Odom.from_yaw(now_ns, 0.5 * (now_ns - T0) / NS, 0.0, 0.0, 0.5, 0.0),
         command=Command(now_ns, speed_mps, 0.0),
         verdict=Verdict(now_ns, now_ns, OodLevel.OK),
     )
@@ -60,7 +60,7 @@ def no_ranges(value: float) -> Callable[[GuardInput], GuardInput]:
 
 
 def odom(**changes: float) -> Callable[[GuardInput], GuardInput]:
-    return lambda i: replace(i, odom=replace(Odom.from_yaw(i.now_ns, 0.0, 0.0, 0.0, 0.0, 0.0), **changes))
+    return lambda i: replace(i, odom=replace(i.odom, **changes))
 
 
 def command(speed: float, turn: float = 0.0) -> Callable[[GuardInput], GuardInput]:
@@ -114,7 +114,7 @@ FAULTS: list[tuple[Reason, Callable[[GuardInput], GuardInput]]] = [
     (Reason.ODOM_NOT_FINITE, odom(x_m=math.inf)),
     (Reason.ODOM_NOT_FINITE, odom(x_m=1e300)),
     (Reason.ODOM_NOT_FINITE, odom(qz=0.0, qw=0.0)),
-    (Reason.ODOM_JUMP, odom(x_m=0.17)),
+    (Reason.ODOM_JUMP, odom(x_m=0.27)),
     (Reason.ODOM_JUMP, odom(qz=math.sin(0.15), qw=math.cos(0.15))),
     (Reason.ODOM_JUMP, odom(speed_mps=5.1)),
     (Reason.ODOM_WRONG_FRAME, lambda i: replace(i, fault=Reason.ODOM_WRONG_FRAME)),
@@ -148,10 +148,21 @@ HARMLESS: list[tuple[str, Callable[[GuardInput], GuardInput]]] = [
     ("odometry at its age limit", stamped("odom", PARAMS.odom_timeout_s)),
     ("odometry at the future tolerance", stamped("odom", -PARAMS.future_tolerance_s)),
     ("odometry that moved fast", odom(x_m=0.15)),
-    ("clock late", lambda i: healthy(i.now_ns + ns(JACKAL.actuation.command_timeout_s - PARAMS.period_s))),
+    ("odometry faster than the robot may be", odom(speed_mps=4.9)),
+    ("clock late", lambda i: healthy(i.now_ns + ns(0.07 + PARAMS.late_s_max - PARAMS.period_s) - 1000)),
     ("clock slewed", lambda i: healthy(i.now_ns - ns(0.019))),
     ("scan half valid", lambda i: half_blind(LIDAR.beams // 2)(i)),
 ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "broken"),
+    [((2.5, 0.0), JACKAL.limits.speed_mps_max), ((-0.6, 0.0), JACKAL.limits.speed_mps_min), ((0.0, -3.0), 2.0)],
+)
+def test_a_command_out_of_range_names_the_limit_that_it_breaks(asked: tuple[float, float], broken: float) -> None:
+    (_, value), (_, limit) = decide(command(*asked)).numbers
+    assert value in asked
+    assert limit == broken
 
 
 @pytest.mark.parametrize(("name", "change"), HARMLESS, ids=[name for name, _ in HARMLESS])
@@ -221,9 +232,9 @@ def test_a_scan_is_frozen_if_it_stays_the_same_for_so_long_while_the_robot_moved
     state, now = warmed_up()
     ranges, steps = scan_at(1).ranges_m, round(seconds / PARAMS.period_s)
     for k in range(steps + 1):
-        inp = healthy(now)
-        x = moved_m * k / steps
-        inp = replace(inp, odom=replace(odom()(inp).odom, x_m=x), scan=replace(scan_at(now), ranges_m=ranges))
+        inp = healthy(now, 0.1)
+        moved = replace(inp.odom, x_m=0.1 + moved_m * k / steps, speed_mps=moved_m / seconds)
+        inp = replace(inp, odom=moved, scan=replace(scan_at(now), ranges_m=ranges))
         state, decision = step(state, inp, MODEL)
         now += PERIOD
     assert (decision.reason == Reason.SCAN_FROZEN) == frozen
@@ -380,7 +391,7 @@ def test_teleop_drives_without_a_policy_through_the_same_checks_and_stops_when_l
     assert reasons[19] == Reason.TELEOP
     assert reasons[19 + round(PARAMS.teleop_timeout_s / PARAMS.period_s)] == Reason.TELEOP
     assert reasons[20 + round(PARAMS.teleop_timeout_s / PARAMS.period_s)] == Reason.TELEOP_STALE
-    assert reasons[-1] == Reason.COMMAND_MISSING
+    assert reasons[-1] == Reason.TELEOP_STALE
     assert decide(lambda i: replace(i, teleop=Command(i.now_ns, math.nan, 0.0))).reason == Reason.COMMAND_NOT_FINITE
     assert decide(lambda i: replace(i, teleop=Command(i.now_ns, 0.3, 0.0), scan=None)).reason == Reason.SCAN_MISSING
 
@@ -395,10 +406,71 @@ def test_an_operator_whose_commands_come_with_old_stamps_is_not_overruled_by_the
         reasons.append(decision.reason)
         now += PERIOD
     assert set(reasons) == {Reason.TELEOP_STALE}
-    for _ in range(20):  # the stick is put down: the policy drives after the dwell time
-        state, decision = step(state, replace(healthy(now), teleop=inp.teleop), MODEL)
+    for k in range(60):  # the stick is put down, and later the robot is handed back: the policy drives
+        given = replace(healthy(now), teleop=inp.teleop, reset_requested=k == 40)
+        state, decision = step(state, given, MODEL)
+        assert (decision.reason == Reason.TELEOP_STALE) == (k < 40 or decision.level == Level.STOP)
         now += PERIOD
     assert decision.level <= Level.LIMITED
+
+
+def let_go(params: GuardParams, seconds: float, **given: object) -> list[Decision]:
+    """What a guard decides after an operator drove and let go; ``given`` goes into its input after half that time."""
+    model = GuardModel.of(params, JACKAL)
+    state, now = warmed_up(model)
+    decisions = []
+    teleop = Command(now, 0.3, 0.0)
+    steps = round(seconds / params.period_s)
+    for k in range(steps):
+        inp = replace(healthy(now), teleop=teleop, **(given if k == steps // 2 else {}))
+        state, decision = step(state, inp, model)
+        decisions.append(decision)
+        now += PERIOD
+    return decisions
+
+
+def test_the_policy_does_not_drive_again_by_itself_after_the_operator_let_go() -> None:
+    decisions = let_go(PARAMS, 10.0)
+    assert (decisions[-1].level, decisions[-1].reason) == (Level.STOP, Reason.TELEOP_STALE)
+    assert decisions[-1].speed_mps == 0.0
+
+
+@pytest.mark.parametrize("given", [{"reset_requested": True}, {"enabled": False}], ids=["reset", "enable"])
+def test_an_operator_who_let_go_hands_the_robot_back_explicitly(given: dict[str, object]) -> None:
+    decisions = let_go(PARAMS, 4.0, **given)
+    assert {d.level for d in decisions[25 : len(decisions) // 2]} == {Level.STOP}
+    assert decisions[-1].level <= Level.LIMITED
+
+
+def test_a_reset_under_the_operators_hand_hands_nothing_back() -> None:
+    state, now = warmed_up()
+    for k in range(100):
+        held = k < 40
+        teleop = Command(T0 + (10 + min(k, 39)) * PERIOD, 0.3, 0.0)
+        inp = replace(healthy(now), teleop=teleop, teleop_heard=held, reset_requested=k == 39)
+        state, decision = step(state, inp, MODEL)
+        now += PERIOD
+    assert decision.reason == Reason.TELEOP_STALE
+
+
+@pytest.mark.parametrize("handback_s", [1.0, 3.0])
+def test_with_a_time_to_hand_back_the_policy_drives_again_that_long_after_the_stick_was_let_go(
+    handback_s: float,
+) -> None:
+    decisions = let_go(replace(PARAMS, teleop_handback_s=handback_s), handback_s + 2.0)
+    drives = [k for k, decision in enumerate(decisions) if decision.reason == Reason.NONE]
+    passed = PARAMS.teleop_timeout_s + handback_s
+    assert passed <= drives[0] * PARAMS.period_s <= passed + PARAMS.min_dwell_s + 0.3
+    assert decisions[-1].level <= Level.LIMITED
+
+
+def test_a_clock_that_goes_back_does_not_hand_the_robot_back() -> None:
+    state, now = warmed_up()
+    state, _ = step(state, replace(healthy(now), teleop=Command(now, 0.3, 0.0)), MODEL)
+    for k in range(100):
+        at = now - 50 * NS + k * PERIOD
+        state, decision = step(state, healthy(at), MODEL)
+    assert decision.reason == Reason.TELEOP_STALE
 
 
 def test_a_stamp_from_the_future_does_not_lock_out_later_samples() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac_robot.core.lidar import free_distance
-from dsac_robot.core.observation import pool
+from dsac_robot.core.lidar import free_distance, nearest_m, nearest_returns, returns_of
+from dsac_robot.core.observation import Pool
 from dsac_robot.core.robot import Lidar, load_robot
 from dsac_robot.core.values import Floats32, Scan
 
@@ -37,7 +37,7 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
     lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
     values = np.array(ranges, np.float32)
     kept = values.copy()
-    found = pool(Scan(0, values), lidar, SECTORS)
+    found = Pool(lidar, SECTORS)(Scan(0, values))
     assert found.dtype == np.float32
     assert found.tobytes() == by_the_rule(values, lidar).tobytes()
     assert values.tobytes() == kept.tobytes()  # the scan is not written to
@@ -47,4 +47,22 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
 def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> None:
     values = np.linspace(1.0, 12.0, 40).astype(np.float32)
     values[13] = special
-    assert pool(Scan(0, values), LIDAR, SECTORS).tobytes() == by_the_rule(values, LIDAR).tobytes()
+    assert Pool(LIDAR, SECTORS)(Scan(0, values)).tobytes() == by_the_rule(values, LIDAR).tobytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ranges=st.lists(st.floats(0.0625, 12.0, width=32) | st.sampled_from(SPECIAL), min_size=40, max_size=40),
+    spread_m=st.sampled_from([0.3, 2.0, 20.0]),
+    least_m=st.sampled_from([LIDAR.range_min_m, 0.0]),
+    zero_means=st.sampled_from(["invalid", "no_return"]),
+)
+def test_the_nearest_returns_and_their_range_are_what_the_rule_gives(
+    ranges: list[float], spread_m: float, least_m: float, zero_means: str
+) -> None:
+    lidar = replace(LIDAR, range_min_m=least_m, zero_means=zero_means)
+    scan = Scan(1, np.array(ranges, np.float32))
+    free, valid = free_distance(scan.ranges_m, lidar)
+    assert nearest_m(scan, lidar) == free[valid].min(initial=np.inf)
+    found = nearest_returns(scan, lidar, spread_m)
+    np.testing.assert_allclose(found, returns_of(free, valid, lidar, spread_m), rtol=0.0, atol=1e-6)

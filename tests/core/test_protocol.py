@@ -1,6 +1,7 @@
 """Frames and their decoder: round trips, damage, garbage, and the vectors that the firmware shares."""
 
 import json
+import math
 import random
 import struct
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from dsac_robot.core.protocol import (
 )
 from dsac_robot.core.protocol_enums import (
     MAGIC_ARM,
+    PARAM_RANGES,
     PROTOCOL_VERSION,
     Direction,
     Fault,
@@ -35,7 +37,7 @@ from dsac_robot.core.protocol_enums import (
     State,
     StateRequest,
 )
-from dsac_robot.core.protocol_fields import FieldSpec, Message, ProtocolError, layout
+from dsac_robot.core.protocol_fields import FieldSpec, Message, ProtocolError, layout, wire
 from dsac_robot.core.protocol_messages import MESSAGES, CmdWheels, Event, Hello, HelloReq, Nack, ParamSet, StateReq
 
 VECTORS: dict[str, Any] = json.loads(
@@ -116,6 +118,15 @@ def test_cobs_of_any_bytes_has_no_zero_and_comes_back(data: bytes) -> None:
     assert 0 not in encoded
     assert cobs_decode(encoded) == data
     assert len(encoded) <= len(data) + len(data) // 254 + 1
+
+
+@pytest.mark.parametrize("length", [252, 253, 254, 255, 507, 508, 509])
+def test_cobs_of_runs_about_a_group_long_has_a_code_for_each_group_and_no_more(length: int) -> None:
+    run = b"\x07" * length
+    for data, more in ((run, (length - 1) // 254), (b"\0" + run, (length - 1) // 254), (run + b"\0", length // 254)):
+        encoded = cobs_encode(data)
+        assert cobs_decode(encoded) == data
+        assert len(encoded) == len(data) + 1 + more
 
 
 @given(any_message, st.integers(0, 255))
@@ -242,6 +253,49 @@ def test_a_repeated_frame_moves_nothing_and_a_restarted_peer_loses_nothing() -> 
     got, counters = decode(stream)
     assert [seq for seq, _ in got] == [9, 0, 1]
     assert counters == LinkCounters(ok=3, repeated=1)
+
+
+def test_a_frame_of_the_greatest_length_is_held_and_one_byte_more_is_an_overflow() -> None:
+    longest, decoder = bytes([1] * FRAME_BYTES_MAX), FrameDecoder(Direction.TO_BASE)
+    assert decoder.feed(longest) == []
+    assert decoder.counters == LinkCounters()
+    decoder.feed(b"\x01")
+    assert decoder.counters == LinkCounters(overflow=1)
+    assert decoder.feed(b"\0" + encode_frame(COMMAND, 1)) == [(1, COMMAND)]
+
+
+def test_after_a_restart_the_half_frame_and_the_gap_are_forgotten_and_the_counters_go_on() -> None:
+    decoder = FrameDecoder(Direction.TO_BASE)
+    assert decoder.feed(encode_frame(COMMAND, 1) + encode_frame(COMMAND, 2)[:5]) == [(1, COMMAND)]
+    decoder.restart()
+    assert decoder.feed(encode_frame(COMMAND, 9)) == [(9, COMMAND)]
+    decoder.feed(bytes([1] * (FRAME_BYTES_MAX + 1)))
+    decoder.restart()
+    assert decoder.feed(encode_frame(COMMAND, 9)) == [(9, COMMAND)]
+    assert decoder.counters == LinkCounters(ok=3, overflow=1)
+
+
+def test_whatever_was_dropped_counts_as_dropped_once() -> None:
+    every = LinkCounters(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+    assert every.dropped == 11_111_110  # neither the accepted nor the lost
+
+
+@pytest.mark.parametrize("param", list(PARAM_RANGES))
+def test_a_parameter_may_be_at_its_bounds_and_not_beyond(param: Param) -> None:
+    for bound, out in zip(PARAM_RANGES[param], (-math.inf, math.inf), strict=True):
+        assert params_crc({param: bound}) >= 0
+        with pytest.raises(ProtocolError, match=param.name):
+            params_crc({param: math.nextafter(bound, out)})
+
+
+def test_a_payload_of_the_greatest_length_has_a_frame_and_one_byte_more_has_none() -> None:
+    assert len(encode_raw(1, 0, bytes(PAYLOAD_BYTES_MAX))) <= FRAME_BYTES_MAX + 1
+    with pytest.raises(ProtocolError, match=f"at most {PAYLOAD_BYTES_MAX}"):
+        encode_raw(1, 0, bytes(PAYLOAD_BYTES_MAX + 1))
+
+
+def test_a_field_of_bytes_holds_bytes() -> None:
+    assert (wire("bytes8").low, wire("bytes8").high) == (0, 255)
 
 
 def test_a_newer_hello_is_read_and_the_versions_are_named() -> None:

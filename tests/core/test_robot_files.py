@@ -87,7 +87,7 @@ def test_a_file_written_from_a_robot_gives_the_same_robot(tmp_path: Path) -> Non
         (PLAIN, {"lidar": {"z_m": 0.1}}, ["lidar.z_m = 0.1", "inside of the body", "base.height_m = 0.152"]),
         (PLAIN, {"lidar": {"x_m": 0.3}}, ["lidar.x_m = 0.3", "0.262 m outside of base.footprint_m"]),
         (PLAIN, {"lidar": {"range_min_m": 4.0}}, ["lidar.range_min_m = 4.0", "3.5"]),
-        (PLAIN, {"lidar": {"beams": 400}}, ["lidar.beams", "6.9813", "full turn"]),
+        (PLAIN, {"lidar": {"beams": 400}}, ["lidar.beams", "6.9639", "full turn"]),
         (PLAIN, {"base": {"footprint_m": [0.0, 0.0, 1.0]}}, ["base.footprint_m", "3 points", "3 numbers"]),
         (PLAIN, {"base": {"footprint_m": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}}, ["base.footprint_m", "counter-clockwise"]),
     ],
@@ -182,3 +182,8 @@ def test_a_file_of_any_text_is_refused_by_its_name(tmp_path_factory: pytest.Temp
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ParameterError, match=r"mine\.yaml"):
         load_robot(path)
+
+
+def test_a_battery_that_is_empty_before_it_is_discharged_is_refused(tmp_path: Path) -> None:
+    text = refusal(changed(PLAIN, battery={"nominal_v": 9.0, "undervoltage_v": 9.9}), tmp_path)
+    assert "battery.undervoltage_v = 9.9" in text and "nominal_v = 9.0" in text

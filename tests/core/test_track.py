@@ -36,36 +36,36 @@ def step(
 
 
 def test_a_perfect_follower_pays_for_its_command_alone() -> None:
-    assert reward(step(command=(0.3, 0.0)), TASK) == pytest.approx(-0.2 * 0.09)
-    assert reward(step(), TASK) == pytest.approx(0.0)
+    assert reward(step(command=(0.3, 0.0)), ROBOT, TASK) == pytest.approx(-0.2 * 0.09)
+    assert reward(step(), ROBOT, TASK) == pytest.approx(0.0)
 
 
 def test_each_error_and_each_command_is_paid_squared_with_the_papers_weights() -> None:
-    assert reward(step(y=0.5), TASK) == pytest.approx(-1.4 * 0.25)
-    assert reward(step(y=-0.5), TASK) == pytest.approx(-1.4 * 0.25)
-    assert reward(step(yaw=-0.2), TASK) == pytest.approx(-1.0 * 0.04)
-    assert reward(step(v=0.5), TASK) == pytest.approx(-16.0 * 0.04)
-    assert reward(step(command=(0.0, -1.0)), TASK) == pytest.approx(-0.5)
-    together = reward(step(y=0.5, yaw=-0.2, v=0.5, command=(0.3, -1.0)), TASK)
+    assert reward(step(y=0.5), ROBOT, TASK) == pytest.approx(-1.4 * 0.25)
+    assert reward(step(y=-0.5), ROBOT, TASK) == pytest.approx(-1.4 * 0.25)
+    assert reward(step(yaw=-0.2), ROBOT, TASK) == pytest.approx(-1.0 * 0.04)
+    assert reward(step(v=0.5), ROBOT, TASK) == pytest.approx(-16.0 * 0.04)
+    assert reward(step(command=(0.0, -1.0)), ROBOT, TASK) == pytest.approx(-0.5)
+    together = reward(step(y=0.5, yaw=-0.2, v=0.5, command=(0.3, -1.0)), ROBOT, TASK)
     assert together == pytest.approx(-(1.4 * 0.25 + 0.04 + 16.0 * 0.04 + 0.2 * 0.09 + 0.5))
 
 
 def test_weights_are_the_parameters() -> None:
     doubled = TrackParams(lateral_weight=2.8, heading_weight=2.0, speed_weight=32.0, command_weight=0.4, turn_weight=1)
     here = step(y=0.5, yaw=-0.2, v=0.5, command=(0.3, -1.0))
-    assert reward(here, doubled) == pytest.approx(2.0 * reward(here, TASK))
+    assert reward(here, ROBOT, doubled) == pytest.approx(2.0 * reward(here, ROBOT, TASK))
 
 
 def test_a_contact_and_leaving_the_path_pay_the_end_penalty_once() -> None:
-    assert reward(replace(step(), contact=True), TASK) == pytest.approx(-TASK.end_penalty)
+    assert reward(replace(step(), contact=True), ROBOT, TASK) == pytest.approx(-TASK.end_penalty)
     far = step(y=TASK.off_path_m + 0.1)
     assert off_path(far, TASK) and not off_path(step(y=TASK.off_path_m - 0.1), TASK)
-    assert reward(far, TASK) == pytest.approx(-1.4 * (TASK.off_path_m + 0.1) ** 2 - TASK.end_penalty)
-    assert reward(replace(far, contact=True), TASK) == pytest.approx(reward(far, TASK))
+    assert reward(far, ROBOT, TASK) == pytest.approx(-1.4 * (TASK.off_path_m + 0.1) ** 2 - TASK.end_penalty)
+    assert reward(replace(far, contact=True), ROBOT, TASK) == pytest.approx(reward(far, ROBOT, TASK))
 
 
 def test_a_contact_is_never_cheaper_than_standing_still_for_ever() -> None:
-    standing = reward(step(v=-0.1), TASK)  # 0.4 m/s below the reference
+    standing = reward(step(v=-0.1), ROBOT, TASK)  # 0.4 m/s below the reference
     assert TASK.end_penalty > -standing / (1.0 - 0.99)
 
 
@@ -80,6 +80,14 @@ def test_the_cost_is_one_below_the_margin_of_the_discs_and_on_contact_and_else_z
     assert cost(replace(step(), next_scan=disc_at(limit_m - 0.01, 0.37)), ROBOT, TASK) == 1.0
     assert cost(replace(step(), contact=True), ROBOT, TASK) == 1.0
     assert cost(step(), ROBOT, TASK) == 0.0
+
+
+def test_a_gap_below_the_margin_is_paid_in_proportion_where_a_recipe_asks_for_it() -> None:
+    paying = replace(TASK, gap_weight=5.0)
+    for gap_m, paid in ((0.2, 0.0), (0.5 * TASK.disc_margin_m, 2.5), (-0.05, 5.0)):
+        near = replace(step(), next_scan=disc_at(2.0 * TASK.disc_radius_m + gap_m, 0.37))
+        assert reward(near, ROBOT, paying) == pytest.approx(-paid, abs=0.05)
+        assert reward(near, ROBOT, TASK) == pytest.approx(0.0)
 
 
 def test_where_nothing_is_seen_the_gap_is_the_lidars_range_less_the_disc() -> None:

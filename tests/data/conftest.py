@@ -9,7 +9,7 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from dsac_robot.core.guard_types import Verdict
-from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Sample, Scan
+from dsac_robot.core.values import NS, Command, Contact, Goal, Imu, Odom, Plan, Sample, Scan, ns
 from dsac_robot.data.decode import GuardState
 from dsac_robot.data.mcap_writer import BagTopic, BagWriter, OfferedQos
 
@@ -87,6 +87,8 @@ def message_of(value: Sample | GuardState | Verdict, frame: str = "odom") -> tup
         return "geometry_msgs/msg/PoseStamped", TYPES["geometry_msgs/msg/PoseStamped"](
             header=header(value.stamp_ns, frame), pose=pose(value.x_m, value.y_m)
         )
+    if isinstance(value, Plan):
+        return "nav_msgs/msg/Path", path_message(value, frame)
     if isinstance(value, Contact):
         return "sensor_msgs/msg/Range", TYPES["sensor_msgs/msg/Range"](
             header=header(value.stamp_ns, "bumper"),
@@ -98,6 +100,18 @@ def message_of(value: Sample | GuardState | Verdict, frame: str = "odom") -> tup
             variance=0.0,
         )
     return "diagnostic_msgs/msg/DiagnosticArray", state_message(value)
+
+
+def path_message(plan: Plan, frame: str):
+    """The plan with its speed as the schedule of its poses."""
+    ways_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(plan.points_m, axis=0), axis=1))])
+    poses = [
+        TYPES["geometry_msgs/msg/PoseStamped"](
+            header=header(plan.stamp_ns + ns(way_m / plan.speed_mps), frame), pose=pose(x, y)
+        )
+        for (x, y), way_m in zip(plan.points_m.tolist(), ways_m.tolist(), strict=True)
+    ]
+    return TYPES["nav_msgs/msg/Path"](header=header(plan.stamp_ns, frame), poses=poses)
 
 
 def state_message(value: GuardState | Verdict):
@@ -134,7 +148,7 @@ def write_bag(path: Path, rows: Iterable[Row], namespace: str = "", goal_frame: 
         for topic, value, log_time_ns in rows:
             name = f"{namespace}/{topic}"
             kind, data = serialized(value, goal_frame)
-            latched = topic == "goal_pose"
+            latched = topic in ("goal_pose", "plan")
             writer.add_topic(BagTopic(name, kind, (LATCHED if latched else OfferedQos(),), int(latched)))
             writer.write(name, data, log_time_ns)
     return path

@@ -160,6 +160,26 @@ def test_a_message_that_breaks_its_promise_is_refused_and_counted(bag_of: Writte
         assert list(reader.report.refused) == ["/goal_pose: goal position (nan, 0.0) must be finite"]
 
 
+@pytest.mark.parametrize("level", list(OodLevel))
+def test_a_verdict_without_a_finite_score_is_refused_unless_it_is_an_alarm(level: OodLevel, tmp_path: Path) -> None:
+    pytest.importorskip("rclpy")
+    from rclpy.serialization import serialize_message
+
+    from dsac_robot.nodes.states import verdict_to_message
+
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic(BagTopic("/ood/state", "diagnostic_msgs/msg/DiagnosticArray"))
+        verdict = Verdict(18, 10, level, Reason.MONITOR_FAULT, math.nan, 0.2, 0.3)
+        writer.write("/ood/state", serialize_message(verdict_to_message(verdict)), 20)
+    with BagReader(tmp_path / "bag") as reader:
+        read = [logged.value for logged in reader.values()]
+        refused = list(reader.report.refused)
+    if level is OodLevel.ALARM:
+        assert len(read) == 1 and not refused
+    else:
+        assert not read and "must be finite" in refused[0]
+
+
 def test_a_bag_that_is_not_there_or_was_never_closed_says_what_to_do(bag_of: Written, tmp_path: Path) -> None:
     with pytest.raises(BagError, match="does not exist"):
         BagReader(tmp_path / "nothing")

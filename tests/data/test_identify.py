@@ -9,11 +9,14 @@ import pytest
 from dsac_robot.core.robot import Robot, load_robot
 from dsac_robot.core.values import Command, Imu, Odom, Scan, ns
 from dsac_robot.data.identify import Finding, Recording, identify, read_recording
-from dsac_robot.data.identify_motion import Channel, NotExcitedError, fit_lag, usable_intervals
+from dsac_robot.data.identify_motion import Channel, NotExcitedError, fit_lag, servo_lag_s, usable_intervals
 from sim.lidar import cast, measure
 from tests.data.conftest import Written
 
-ROBOT = load_robot("jackal")
+SHIPPED = load_robot("jackal")
+ROBOT = dataclasses.replace(  # the machine of these tests has no servo beside its lag
+    SHIPPED, actuation=dataclasses.replace(SHIPPED.actuation, servo_droop_radps=0.01)
+)
 DELAY, LAG = "actuation.action_delay_s", "actuation.motor_time_constant_s"
 RADIUS, TRACK = "base.wheel_radius_m", "base.track_multiplier"
 COMMAND_S, FINE_S = 0.02, 0.001
@@ -126,7 +129,7 @@ def test_delay_lag_radius_and_track_of_a_drive_are_recovered_within_their_interv
     assert holds(findings[LAG], truth.lag_s)
     assert holds(findings[RADIUS], ROBOT.base.wheel_radius_m * truth.radius_factor)
     assert holds(findings[TRACK], ROBOT.base.track_multiplier * truth.track_factor)
-    for finding in findings.values():
+    for finding in (findings[key] for key in (DELAY, LAG, RADIUS, TRACK)):
         assert finding.found is not None
         assert finding.found.half_width < 0.02 * max(finding.found.value, 0.5)
 
@@ -176,16 +179,67 @@ def test_a_straight_drive_tells_of_motors_and_not_of_turning() -> None:
 
 
 def test_turning_in_place_tells_of_motors_and_not_of_wheels() -> None:
-    findings = found(record(steps(40.0, speed=0.0), pillars=ROOM))
+    findings = found(record(steps(40.0, speed=0.0), pillars=ROOM), load_robot("burger"))
     assert holds(findings[LAG], 0.11)
     assert "from turning" in findings[LAG].note
     assert findings[RADIUS].found is None
     assert "straight" in findings[RADIUS].note
 
 
+def test_turning_in_place_does_not_tell_of_motors_where_tyres_slip() -> None:
+    findings = found(record(steps(40.0, speed=0.0)))
+    for key in (DELAY, LAG):
+        assert findings[key].found is None
+        assert "slip" in findings[key].note and "steps of the speed command" in findings[key].note
+
+
+def test_the_servo_of_the_file_is_not_taken_for_delay() -> None:
+    stiff = dataclasses.replace(ROBOT, actuation=dataclasses.replace(ROBOT.actuation, servo_droop_radps=0.01))
+    soft = dataclasses.replace(ROBOT, actuation=dataclasses.replace(ROBOT.actuation, servo_droop_radps=3.0))
+    recording = record(steps(40.0))  # as one lag makes it
+    delays, lags = [], []
+    for robot in (stiff, soft):
+        findings = found(recording, robot)
+        delay, lag = findings[DELAY].found, findings[LAG].found
+        assert delay is not None and lag is not None
+        delays.append(delay.value)
+        lags.append(lag.value)
+    assert delays[0] == pytest.approx(0.07, abs=0.001)
+    assert delays[0] - delays[1] > 0.02
+    assert delays[0] + lags[0] - delays[1] - lags[1] == pytest.approx(servo_lag_s(soft), abs=0.004)
+
+
+def test_half_of_the_jitter_of_the_file_is_not_taken_for_delay() -> None:
+    shaky = dataclasses.replace(ROBOT, actuation=dataclasses.replace(ROBOT.actuation, delay_jitter_s=0.04))
+    recording = record(steps(40.0))
+    plain, beside = (found(recording, robot)[DELAY] for robot in (ROBOT, shaky))
+    assert plain.found is not None and beside.found is not None
+    assert plain.found.value - beside.found.value == pytest.approx(0.02, abs=1e-9)
+    assert "servo" in plain.note and "jitter" in beside.note
+
+
+@pytest.mark.parametrize("servo_s", [0.02, 0.11, 0.3])
+def test_two_lags_in_a_row_give_their_closed_form(servo_s: float) -> None:
+    times = np.arange(0.0, 40.0, 0.02)
+    sent = np.where(times % 4.0 < 2.0, 1.0, 0.0)
+    first, second, position = 0.0, 0.0, [0.0]
+    for k in range(1, len(times)):
+        for _ in range(40):
+            before = second
+            first += (sent[k - 1] - first) * -math.expm1(-0.0005 / 0.11)
+            second += (first - second) * -math.expm1(-0.0005 / servo_s)
+            position.append(position[-1] + 0.5 * (before + second) * 0.0005)
+    moved = np.diff(np.array(position)[::40])
+    usable = usable_intervals(times, times, 0.2)
+    fit = fit_lag(Channel("speed", "m/s", times, sent, times, moved, usable, servo_s=servo_s))
+    assert fit.delay_s.value == pytest.approx(0.0, abs=1e-3)
+    assert fit.lag_s.value == pytest.approx(0.11, abs=0.004)
+    assert fit.gain.value == pytest.approx(1.0, abs=3e-3)
+
+
 def test_standing_still_tells_nothing() -> None:
     findings = found(record(np.zeros((1500, 2)), pillars=ROOM))
-    assert [finding.found for finding in findings.values()] == [None] * 4
+    assert [finding.found for finding in findings.values()] == [None] * 5
     assert all(finding.note for finding in findings.values())
 
 

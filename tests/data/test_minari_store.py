@@ -67,6 +67,16 @@ def test_what_is_loaded_is_what_was_built_bit_for_bit(bag_of: Written, tmp_path:
             assert getattr(one.raw, entry.name).dtype == getattr(other.raw, entry.name).dtype
 
 
+def test_a_data_set_may_be_given_by_a_relative_path(
+    bag_of: Written, tmp_path: Path, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = bag_of(drive(5.0, 1), "bag").resolve()
+    monkeypatch.chdir(tmp_path)
+    build_dataset([bag], robot, Path("sets/mine"))
+    assert len(load_dataset(Path("sets/mine")).episodes) == 1
+    assert [path.name for path in Path("sets/mine").iterdir()] == ["data"]
+
+
 def test_rewards_and_costs_can_be_computed_again_from_the_stored_signals(
     bag_of: Written, tmp_path: Path, robot: Robot
 ) -> None:

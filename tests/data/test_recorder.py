@@ -15,16 +15,20 @@ from mcap.stream_reader import StreamReader
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 
+from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import NS, Command, Goal, Odom, Scan
 from dsac_robot.data.bag_reader import BagReader
 from dsac_robot.data.recover import mcap_files, recover
+from dsac_robot.nodes.base import BaseNode
 from dsac_robot.nodes.converters import command_to_message, goal_to_message
 from dsac_robot.nodes.topics import CLOCK, CMD_VEL, GOAL_POSE, ODOM, SCAN
+from tests.nodes.base_server import BaseServer
 
 PATIENCE_S = 30.0
 RECORDER = "import sys; from dsac_robot.nodes.recorder import main; sys.exit(main())"
@@ -48,6 +52,13 @@ def node() -> Iterator[Node]:
     yield made
     made.destroy_node()
     context.try_shutdown()
+
+
+@pytest.fixture
+def server() -> Iterator[BaseServer]:
+    made = BaseServer(load_robot("jackal"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -151,6 +162,40 @@ def test_after_kill_9_everything_flushed_is_recovered(node: Node, children: Chil
     assert messages(tmp_path / "whole", "/r1/cmd_vel") == sent
 
 
+def test_the_transitions_of_the_base_are_in_the_bag(
+    node: Node, children: Children, server: BaseServer, tmp_path: Path
+) -> None:
+    child, bag = start_recorder(children, tmp_path), tmp_path / "bag"
+    options = ["-r", "__ns:=/r1", "-p", f"port:={server.url}", "-p", "connect_timeout_s:=20.0"]
+    base = BaseNode(["--ros-args", *options], node.context)
+
+    def written(state: bytes) -> int:
+        return sum(path.read_bytes().count(state) for path in bag.glob("*.mcap"))
+
+    def heard() -> bool:  # rclpy does not tell whether anybody listens to transitions: some, until one is in the bag
+        assert base.trigger_configure() == base.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        return written(b"configuring") > 0
+
+    try:
+        wait_for(heard, "the first transition in the bag")
+        before = written(b"deactivating")  # in the definition of the message
+        assert base.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert base.trigger_activate() == TransitionCallbackReturn.SUCCESS, base.refusal
+        assert base.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+        wait_for(lambda: written(b"deactivating") == before + 2, "the way into it and out of it in the bag")
+        assert base.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    finally:
+        base.destroy_node()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(PATIENCE_S) == 0
+    with AnyReader([bag]) as reader:
+        kept = [c for c in reader.connections if c.topic == "/r1/base/transition_event"]
+        events = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages(kept)]
+    states = [event.goal_state.label for event in events]
+    at = states.index("activating")
+    assert states[at - 2 : at + 4] == ["configuring", "inactive", "activating", "active", "deactivating", "inactive"]
+
+
 def test_extra_topics_are_recorded_by_the_type_that_the_graph_tells(
     node: Node, children: Children, tmp_path: Path
 ) -> None:
@@ -191,7 +236,7 @@ def test_a_bag_that_exists_is_never_written_over(children: Children, tmp_path: P
 
 def test_a_replay_gives_sensors_and_the_clock_but_no_commands(node: Node, children: Children, bag_of: Written) -> None:
     rows = [("goal_pose", Goal(1 * NS, 3.0, 4.0), 1 * NS)]
-    for i in range(10):
+    for i in range(60):  # of the clock, which is best effort, the first may be lost
         stamp = NS + i * 25_000_000
         rows.append(("odom", Odom.from_yaw(stamp, 0.1 * i, 0.0, 0.0, 1.0, 0.0), stamp + 1))
         rows.append(("cmd_vel", Command(stamp, 1.0, 0.0), stamp + 2))
@@ -210,9 +255,10 @@ def test_a_replay_gives_sensors_and_the_clock_but_no_commands(node: Node, childr
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
 
-    def over() -> bool:
+    def over() -> object:
         executor.spin_once(timeout_sec=0.05)
-        return child.poll() is not None and len(got["scan"]) == 10
+        come = [len(got[name]) for name in ("scan", "odom", "goal_pose")]
+        return child.poll() is not None and come == [60, 60, 1] and clock
 
     wait_for(over, "the replay")
     assert child.returncode == 0

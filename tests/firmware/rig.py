@@ -184,19 +184,25 @@ def wrap(ticks: int) -> int:
 class QemuBase(Talker):
     """The ARM image under QEMU: link and plant port over TCP. ``restart`` boots it in lockstep."""
 
-    def __init__(self, elf: Path, machine: str = "mps2-an386") -> None:
+    def __init__(self, elf: Path, machine: str = "mps2-an386", link_path: Path | None = None) -> None:
+        """``link_path``: the link is a Unix socket there, which keeps little of what nobody reads."""
         super().__init__()
         ports = free_ports(2)
         chardevs = [
             f"socket,id=c{i},host=127.0.0.1,port={port},server=on,wait=off,nodelay=on" for i, port in enumerate(ports)
         ]
+        if link_path is not None:
+            chardevs[0] = f"socket,id=c0,path={link_path},server=on,wait=off"
         command = ["qemu-system-arm", "-M", machine, "-display", "none", "-nodefaults", "-monitor", "none"]
         command += ["-kernel", str(elf)]
         for i, chardev in enumerate(chardevs):
             command += ["-chardev", chardev, "-serial", f"chardev:c{i}"]
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        self.link, self.plant = (connect(port, self.process) for port in ports)
+        self.plant = connect(ports[1], self.process)
+        self.link = connect(ports[0], self.process) if link_path is None else socket.socket(socket.AF_UNIX)
+        if link_path is not None:
+            self.link.connect(str(link_path))
         self.ports = ports
         self.raw = b""
         self.plant_seq = 0
@@ -262,9 +268,9 @@ class QemuBase(Talker):
 
 
 @contextlib.contextmanager
-def qemu(elf: Path) -> Iterator[QemuBase]:
+def qemu(elf: Path, link_path: Path | None = None) -> Iterator[QemuBase]:
     """A QemuBase that is ended whatever happens."""
-    base = QemuBase(elf)
+    base = QemuBase(elf, link_path=link_path)
     try:
         yield base
     finally:

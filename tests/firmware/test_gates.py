@@ -12,10 +12,10 @@ from types import ModuleType
 
 import pytest
 
+from dsac_robot.apps.bench_firmware import image_figures, instruction_figures
 from tests.firmware.rig import FIRMWARE, ROBOT, image, make
 
 LINES_MIN, BRANCHES_MIN = 100.0, 95.0
-FLASH_BYTES_MAX, RAM_BYTES_MAX, FRAME_BYTES_STACK_MAX = 24_000, 8_000, 400
 ROOT = FIRMWARE.parent
 CORE = sorted(str(path.relative_to(FIRMWARE)) for path in (FIRMWARE / "core").glob("*.c"))
 pytestmark = pytest.mark.slow
@@ -28,6 +28,12 @@ def generator() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def sources_of_stack() -> list[Path]:
+    """What the compiler wrote about each function's stack."""
+    make("qemu", "stm32f4")
+    return sorted((FIRMWARE / "build" / ROBOT).rglob("*.su"))
 
 
 def run(*command: str, cwd: Path = FIRMWARE, **env: str) -> str:
@@ -54,7 +60,7 @@ def test_under_the_address_sanitizer_the_same_tests_pass_and_cover_the_core() ->
     preload = run("cc", "-print-file-name=libasan.so").strip()
     build = FIRMWARE / "build" / "coverage"
     shutil.rmtree(build, ignore_errors=True)  # it may have been built with other flags
-    tests = [f"tests/firmware/test_{name}.py" for name in ("wire", "base", "machine")]
+    tests = [f"tests/firmware/test_{name}.py" for name in ("wire", "base", "machine", "machine_rules")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     env = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(ROOT), "FIRMWARE_TAG": "coverage"}
     run(*command, cwd=ROOT, FIRMWARE_HOST_FLAGS=flags, **env)
@@ -100,17 +106,17 @@ def test_misra_findings_are_no_more_than_they_were() -> None:
 
 
 def test_images_fit_their_budgets_of_flash_ram_and_stack() -> None:
-    make("qemu", "stm32f4")
-    text, data, bss = map(int, run("arm-none-eabi-size", str(image("stm32f4.elf"))).splitlines()[1].split()[:3])
-    assert text + data <= FLASH_BYTES_MAX
-    assert data + bss <= RAM_BYTES_MAX
-    frames = {}
-    for path in (FIRMWARE / "build" / ROBOT).rglob("*.su"):
-        for line in path.read_text().splitlines():
-            name, size, kind = line.split("\t")
-            assert kind == "static", line
-            frames[name] = int(size)
-    assert max(frames.values()) <= FRAME_BYTES_STACK_MAX, max(frames.items(), key=lambda item: item[1])
+    kinds = [line.split("\t")[2] for path in sources_of_stack() for line in path.read_text().splitlines()]
+    figures = image_figures(FIRMWARE, ROBOT)
+    assert set(kinds) <= {"static"}
+    assert [figure for figure in figures if not figure.ok] == []
+
+
+def test_no_control_period_and_no_frame_takes_more_instructions_than_its_budget() -> None:
+    figures = {figure.name: figure for figure in instruction_figures(ROBOT)}
+    assert (figures["tick_max"].ok, figures["frame_max"].ok) == (True, True), figures
+    assert figures["tick_plain"].value > 300  # it has counted something
+    assert figures["tick_plain"].value < figures["tick_odometry"].value < figures["tick_status"].value
 
 
 def test_the_image_uses_no_heap() -> None:

@@ -1,8 +1,13 @@
 """The ARM image under QEMU. Asserts are on the firmware's own time, never on the wall clock."""
 
+import itertools
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +114,69 @@ def test_a_free_running_base_survives_damage_reconnection_and_a_reader_that_stan
         assert base.until(Hello, lambda hello: hello.nonce == 8).session == session + 1
         assert base.until(Odom).t_us > before
         assert base.of(Status)[-1].faults == Fault(0)
+
+
+def test_a_reader_that_stalls_for_seconds_blocks_nothing_and_what_it_missed_is_counted(
+    elf: Any, tmp_path: Path
+) -> None:
+    with qemu(elf, tmp_path / "link") as base:
+        base.restart(CLOCK_US)
+        base.got.clear()
+        base.step(REST)
+        base.send(b"\0" + base.hello())
+        second, t_us = 1_000_000, 0
+
+        def run(until_us: int, wait_s: float) -> None:
+            nonlocal t_us
+            while t_us < until_us:
+                t_us += 10 * PERIOD_US
+                assert base.step(replace(REST, t_us=t_us)).t_us == CLOCK_US + t_us  # the base is not held up
+                if wait_s:
+                    base.drain(wait_s)
+
+        run(second, 0.01)
+        session = base.of(Hello)[-1].session
+        assert base.of(LinkStats)[-1].tx_dropped == 0
+        run(4 * second, 0.0)  # nobody reads for 3 s of the firmware's time
+        while base.of(Odom)[-1].t_us < CLOCK_US + t_us:  # reads again
+            base.drain(0.3)
+            run(t_us + 10 * PERIOD_US, 0.01)
+        heard = len(base.of(Odom))
+        run(t_us + 2 * second, 0.01)
+        base.drain(0.3)
+        stats = base.of(LinkStats)[-1]
+        assert stats.tx_dropped > 100
+        assert base.decoder.counters.dropped == 0  # frames are dropped whole
+        assert (stats.tx_dropped - base.decoder.counters.lost) % 256 == 0  # the sequence has eight bits
+        after = [odom.t_us for odom in base.of(Odom)[heard:]]
+        assert {b - a for a, b in itertools.pairwise(after)} == {2 * PERIOD_US}
+        base.send(base.hello(8))
+        run(t_us + 10 * PERIOD_US, 0.01)
+        base.drain(0.3)
+        assert (base.of(Hello)[-1].nonce, base.of(Hello)[-1].session) == (8, session + 1)
+
+
+def ends_listening(port: int, within_s: float) -> bool:
+    """Whether nobody accepts connections to a port any more."""
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def test_qemu_ends_with_whoever_started_it_even_by_sigkill(elf: Any) -> None:
+    script = (
+        "import sys, time; from dsac_robot.apps.firmware_qemu import FirmwareInQemu; from pathlib import Path\n"
+        "made = FirmwareInQemu(Path(sys.argv[1])); print(made.link_port, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(elf)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        parent.kill()
+    assert ends_listening(port, 10.0)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ def test_the_corpus_is_counted_alike_by_both_ends(core: Any, path: Path) -> None
     assert counters(base) == python.counters
 
 
+def test_what_the_fuzzer_found_is_counted_alike_by_both_ends(core: Any) -> None:
+    inputs = [bytes.fromhex(line) for line in (Path(__file__).parent / "corpus.txt").read_text().split()]
+    assert len(inputs) > 100
+    for data in inputs:
+        base, python = HostBase(core), FrameDecoder(Direction.TO_BASE)
+        python.feed(data)
+        base.send(data)
+        assert counters(base) == python.counters, data.hex()
+
+
 def test_no_corrupted_frame_is_accepted_and_all_damage_is_counted(core: Any) -> None:
     # One to three flipped bits off the COBS codes are always found; here any bits flip, at a rate of 3e-3
     rng, base, python = random.Random(1), HostBase(core), FrameDecoder(Direction.TO_BASE)

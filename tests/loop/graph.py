@@ -1,6 +1,7 @@
 """The nodes as processes, with the simulated robot at the bottom, and a listener that keeps what they said."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from dsac_robot.nodes import topics
 from dsac_robot.nodes.converters import contact_from_message, odom_from_message
 from dsac_robot.nodes.run import make_executor, spin_while
 from dsac_robot.nodes.states import SafetyState, decision_from_message
-from sim.ros_bridge import TRUTH
+from sim.ros_truth import TRUTH
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {
@@ -37,14 +38,19 @@ class Listener:
     def __init__(self, context: Context, namespace: str = "") -> None:
         self.node = Node("listener", context=context, namespace=namespace)
         self.truth: list[Odom] = []
+        self.at_truth: Callable[[Odom], None] = lambda odom: None  # called with each
         self.safety: list[SafetyState] = []
         self.contacts: list[Contact] = []
         for topic, take in (
-            (TRUTH, lambda m: self.truth.append(odom_from_message(m))),
+            (TRUTH, self._on_truth),
             (topics.SAFETY_STATE, lambda m: self.safety.append(decision_from_message(m))),
             (topics.CONTACT, lambda m: self.contacts.append(contact_from_message(m))),
         ):
             self.node.create_subscription(topic.type, topic.name, take, topic.qos)
+
+    def _on_truth(self, message: Any) -> None:
+        self.truth.append(odom_from_message(message))
+        self.at_truth(self.truth[-1])
 
     @property
     def speed_mps(self) -> float:
@@ -67,15 +73,15 @@ class Graph:
         self.executor.add_node(made.node)
         return made
 
-    def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a Python process called ``name``."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    def start(self, name: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+        """Start a Python process called ``name``, with more environment variables."""
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})}
         self.processes[name] = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment)
 
-    def start_nodes(self, learned: Mapping[str, object], world: str = "empty") -> None:
+    def start_nodes(self, learned: Mapping[str, object], world: str = "empty", real_time_factor: float = 1.0) -> None:
         """One process a node, all but the simulated robot on its clock."""
         parameters: dict[str, Mapping[str, object]] = {
-            "sim_bridge": {"world": world},
+            "sim_bridge": {"world": world, "real_time_factor": real_time_factor},
             "ood_monitor": learned,
             "policy": learned,
         }
@@ -93,6 +99,10 @@ class Graph:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
+
+    def hold(self, name: str, held: bool) -> None:
+        """SIGSTOP or SIGCONT."""
+        self.processes[name].send_signal(signal.SIGSTOP if held else signal.SIGCONT)
 
     def until(self, done: Callable[[], bool], what: str) -> None:
         """Spin until ``done()``; fails naming ``what`` where a process ends first or patience does."""
@@ -133,6 +143,7 @@ class Graph:
         """End all processes."""
         for process in self.processes.values():
             process.terminate()
+            process.send_signal(signal.SIGCONT)
         for process in self.processes.values():
             try:
                 process.wait(20)

@@ -6,10 +6,8 @@ what the firmware's own stamps say.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
-import yaml
 from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from std_srvs.srv import Trigger
@@ -162,21 +160,8 @@ def test_whoever_dies_the_firmware_stops_by_itself_and_only_the_documented_seque
         assert sum(request.request == StateRequest.ARM for request in rig.tap.requests()) == arms
 
 
-def robot_of_the_bundle(folder: Path) -> str:
-    """The shipped robot with the lidar mount that the shipped bundle was made for."""
-    card = share_path("config", "bundles", "navigate_jackal") / "card.json"
-    mount = yaml.safe_load(card.read_text("utf-8"))["lidar"]["z_m"]
-    content = yaml.safe_load(share_path("config", "robots", "jackal.yaml").read_text("utf-8"))
-    content["lidar"] |= {"z_m": mount, "in_slot": True}
-    path = folder / "jackal.yaml"
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return str(path)
-
-
-def test_the_policy_drives_a_cluttered_world_to_its_goal_through_guard_base_and_firmware(
-    context: Context, tmp_path: Path
-) -> None:
-    rig = Rig(context, robot_of_the_bundle(tmp_path), "clutter:3")
+def test_the_policy_drives_a_cluttered_world_to_its_goal_through_guard_base_and_firmware(context: Context) -> None:
+    rig = Rig(context, world="clutter:3")
     goals: list[PoseStamped] = []
     topic = topics.GOAL_POSE
     rig.listener.node.create_subscription(topic.type, topic.name, goals.append, topic.qos)

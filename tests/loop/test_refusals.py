@@ -12,6 +12,7 @@ from dsac_robot.core.robot import Robot
 from dsac_robot.nodes.compose import BringUpError, Factory, compose
 from dsac_robot.nodes.ood_monitor import MonitorNode
 from dsac_robot.nodes.policy import PolicyNode
+from sim.ros_bridge import SimBridge
 from tests.loop.conftest import Signer
 
 Spoil = Callable[[Path, Robot, Signer], object]
@@ -78,3 +79,13 @@ def test_the_bundle_that_these_are_made_of_is_accepted(context: Context, straigh
     composition.bring_up(needs_sensors=())
     assert all(node.active for node in composition.nodes.values())
     composition.close()
+
+
+def test_a_refusal_names_its_node_once(context: Context) -> None:
+    composition = compose([SimBridge], parameters={"sim_bridge": {"world": "nope"}}, context=context)
+    try:
+        with pytest.raises(BringUpError, match="unknown world 'nope'") as refused:
+            composition.bring_up(needs_sensors=())
+        assert str(refused.value).count("/sim_bridge") == 1
+    finally:
+        composition.close()

@@ -63,8 +63,9 @@ def test_up_drives_a_simulated_robot_in_its_namespace_and_ends_on_ctrl_c(
     assert recording.context["bundle"]["message"] == "straight_on"
 
 
-def test_up_names_the_world_that_there_is_not(straight_on: Path, tmp_path: Path) -> None:
-    process = dsac_robot(["up", "--sim", "--world", "maze", "--bundle", straight_on, "--allow-unsigned"])
+@pytest.mark.parametrize("how", [(), ("--processes",)], ids=["composed", "processes"])
+def test_up_names_the_world_that_there_is_not(straight_on: Path, how: tuple[str, ...]) -> None:
+    process = dsac_robot(["up", "--sim", "--world", "maze", "--bundle", straight_on, "--allow-unsigned", *how])
     output, _ = process.communicate(timeout=END_S)
     assert process.returncode == 2
     assert "unknown world 'maze'" in output

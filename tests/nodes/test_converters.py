@@ -1,6 +1,7 @@
 """Messages and core values convert into each other without loss."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -209,14 +210,31 @@ def test_a_goal_that_is_not_finite_is_refused() -> None:
         c.goal_from_message(pose("odom", math.nan, 0.0), History(), 5)
 
 
-VERDICTS = st.builds(
-    Verdict, STAMPS, STAMPS, st.sampled_from(OodLevel), st.sampled_from(Reason), DOUBLES, DOUBLES, DOUBLES
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+VERDICTS = st.one_of(
+    st.builds(Verdict, STAMPS, STAMPS, st.sampled_from(OodLevel), st.sampled_from(Reason), FINITE, FINITE, FINITE),
+    st.builds(Verdict, STAMPS, STAMPS, st.just(OodLevel.ALARM), st.sampled_from(Reason), DOUBLES, DOUBLES, DOUBLES),
 )
 
 
 @given(VERDICTS)
 def test_a_verdict_comes_back_equal(verdict: Verdict) -> None:
     assert verdict_from_message(wired(verdict_to_message(verdict))) == verdict
+
+
+@pytest.mark.parametrize("level", [OodLevel.OK, OodLevel.CAUTION])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["score", "caution_threshold", "alarm_threshold"])
+def test_a_verdict_whose_numbers_are_not_finite_is_refused(level: OodLevel, value: float, field: str) -> None:
+    verdict = replace(Verdict(7, 6, level, Reason.NONE, 0.1, 0.2, 0.3), **{field: value})
+    with pytest.raises(c.ConversionError, match=f"ood_monitor: {level.name} with .* must be finite"):
+        verdict_from_message(wired(verdict_to_message(verdict)))
+
+
+def test_an_alarm_is_heard_whatever_its_score() -> None:
+    verdict = Verdict(7, 6, OodLevel.ALARM, Reason.MONITOR_FAULT, math.nan, 0.2, 0.3)
+    heard = verdict_from_message(wired(verdict_to_message(verdict)))
+    assert heard.level is OodLevel.ALARM and heard.reason is Reason.MONITOR_FAULT and math.isnan(heard.score)
 
 
 DECISIONS = st.builds(Decision, DOUBLES, DOUBLES, st.sampled_from(Level), st.sampled_from(Reason), NUMBERS)

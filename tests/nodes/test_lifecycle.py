@@ -160,6 +160,12 @@ def test_bring_up_names_the_node_that_refuses(make_rig, bundle) -> None:
         rig.composition.bring_up(needs_sensors=())
 
 
+def test_the_guard_refuses_a_reaction_time_that_is_less_than_its_robot_needs(make_rig) -> None:
+    rig = make_rig(GuardNode, safety_guard={"reaction_s": 0.045})
+    with pytest.raises(BringUpError, match=r"safety_guard.*reaction_s = 0.045 must be at least 0.05.*action_delay_s"):
+        rig.composition.bring_up()
+
+
 def test_a_section_for_a_node_that_is_not_there_is_refused(context: Context, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("/**/safty_guard:\n  ros__parameters:\n    margin_m: 0.1\n")
@@ -252,10 +258,15 @@ def test_a_node_ends_with_the_process_that_started_it_where_it_is_told_to(until_
 def test_a_context_that_is_shut_down_from_outside_ends_the_process_cleanly() -> None:
     program = (
         "import sys, threading, time, rclpy\n"
-        "from dsac_robot.nodes.safety_guard import main\n"
+        "from dsac_robot.nodes.safety_guard import GuardNode, main\n"
+        "active, activate = threading.Event(), GuardNode.on_activate\n"
+        "def on_activate(self, state):\n"
+        "    done = activate(self, state)\n"
+        "    active.set()\n"
+        "    return done\n"
+        "GuardNode.on_activate = on_activate\n"
         "def end():\n"
-        "    while not rclpy.ok():\n"
-        "        time.sleep(0.05)\n"
+        "    active.wait()\n"
         "    time.sleep(0.5)\n"
         "    rclpy.shutdown()\n"
         "threading.Thread(target=end, daemon=True).start()\n"

@@ -148,6 +148,17 @@ def test_an_alarm_stops_and_a_caution_limits_the_speed(rig: Rig) -> None:
     assert rig.world.twist == (0.0, 0.0)
 
 
+def test_a_verdict_without_a_number_for_its_score_is_no_verdict_and_the_robot_stops(rig: Rig) -> None:
+    rig.drive(0.8)
+    assert rig.state.decision.level == Level.DRIVE
+    for _ in range(35):
+        rig.step(verdict=False)
+        now_ns = rig.world.now_ns
+        rig.world.publish(topics.OOD_STATE, verdict_to_message(Verdict(now_ns, now_ns, OodLevel.OK, score=math.nan)))
+    assert (rig.state.decision.level, rig.state.decision.reason) == (Level.STOP, Reason.VERDICT_MISSING)
+    assert rig.world.twist == (0.0, 0.0)
+
+
 def test_a_contact_latches_until_a_reset_and_a_reset_works_only_when_it_is_over(rig: Rig) -> None:
     rig.drive(0.5)
     rig.world.publish(topics.CONTACT, contact_to_message(Contact(rig.world.now_ns, True)))
@@ -223,6 +234,11 @@ def test_teleop_drives_through_the_same_checks_without_policy_and_monitor(rig: R
         rig.step(command=None)
     assert rig.state.decision.reason == Reason.TELEOP
     assert rig.world.twist[0] == pytest.approx(0.4)
+    rig.drive(1.5)
+    assert (rig.state.decision.reason, rig.world.twist) == (Reason.TELEOP_STALE, (0.0, 0.0))
+    assert call(rig, Trigger, "safety_guard/reset", Trigger.Request()).success
+    rig.drive(0.8)
+    assert rig.state.decision.level < Level.STOP
 
 
 def test_inactive_it_publishes_a_stop_and_nothing_else(rig: Rig) -> None:
@@ -258,6 +274,17 @@ def test_diagnostics_name_the_profile_and_the_guards_own_period(rig: Rig) -> Non
     assert status.name == "/safety_guard: safety_guard"
     assert values["profile"] == "static"
     assert float(values["period_p50_s"]) > 0.0
+
+
+def test_what_is_done_now_and_then_is_done_after_the_command_of_its_period_has_left(rig: Rig) -> None:
+    done: list[str] = []
+    rig.world.create_subscription(topics.CMD_VEL.type, "cmd_vel", lambda m: done.append("command"), topics.CMD_VEL.qos)
+    rig.world.create_subscription(
+        topics.DIAGNOSTICS.type, "/diagnostics", lambda m: done.append("diagnostics"), topics.DIAGNOSTICS.qos
+    )
+    rig.until(lambda: "diagnostics" in done, "diagnostics")
+    assert done.count("command") >= 1
+    assert done[-2] == "command"
 
 
 def test_a_base_that_does_not_follow_or_falls_silent_is_a_stop_and_one_that_never_spoke_is_none(rig: Rig) -> None:

@@ -20,7 +20,8 @@ from dsac_robot.nodes.converters import (
 )
 from dsac_robot.nodes.run import start
 from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, PLAN, SCAN, cmd_vel_topic
-from sim.ros_bridge import MOVERS, OBSTACLES, PLACE_OBSTACLE, TRUTH, WALLS, SimBridge
+from sim.ros_bridge import SimBridge
+from sim.ros_truth import MOVERS, OBSTACLES, PLACE_OBSTACLE, TRUTH, WALLS
 
 WALL_S = 60.0  # a test that waits longer is broken
 TOPICS = (CLOCK, SCAN, ODOM, IMU, CONTACT, GOAL_POSE, PLAN, TRUTH, OBSTACLES, WALLS, MOVERS)

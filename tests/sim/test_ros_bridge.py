@@ -23,7 +23,8 @@ from dsac_robot.nodes.converters import (
 from dsac_robot.nodes.run import start
 from dsac_robot.nodes.topics import CLOCK, CONTACT, GOAL_POSE, IMU, ODOM, PLAN, SCAN
 from sim.faults import CLOCK_JUMP_NS, FUTURE_NS, LIDAR_FAULTS, ODOM_FAULTS
-from sim.ros_bridge import FIRST_NS, MOVERS, OBSTACLES, STEP_S, TRUTH, WALLS, SimBridge
+from sim.ros_bridge import FIRST_NS, STEP_S, SimBridge
+from sim.ros_truth import MOVERS, OBSTACLES, TRUTH, WALLS
 from tests.sim.bridge_bench import Bench, stamp_of
 
 ROBOT = load_robot("jackal")
@@ -249,6 +250,8 @@ def test_every_odometry_fault_is_seen_while_the_truth_goes_on(bench: Bench) -> N
                 "jump": odom.x_m - true.x_m > 0.8,
                 "future_stamp": odom.stamp_ns - true.stamp_ns > FUTURE_NS // 2,
                 "frozen": odom.x_m == odoms[0].x_m and true.x_m - odom.x_m > 0.01,
+                "dead": abs(odom.x_m - odoms[0].x_m) < 1e-3 and odom.speed_mps == 0.0 and true.x_m - odom.x_m > 0.01,
+                "pose_frozen": odom.x_m == odoms[0].x_m and odom.speed_mps > 0.4 and true.x_m - odom.x_m > 0.01,
             }[fault], fault
 
 

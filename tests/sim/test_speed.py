@@ -12,7 +12,7 @@ from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import NS, Command, Scan, ns
 from sim.benchmark import drive_commands, trajectory
 from sim.lidar import cast, measure
-from sim.robot_model import TIME_STEP_S, build, floor_model
+from sim.robot_model import TIME_STEP_S, build, build_floor
 from sim.simulator import SimParams, Simulator
 from sim.worlds import World, empty_world, generate_clutter
 
@@ -22,7 +22,7 @@ CLUTTER = generate_clutter(3)
 
 def test_on_the_empty_floor_the_robot_moves_by_the_same_bits_as_among_far_obstacles() -> None:
     states = []
-    for model in (build(ROBOT, CLUTTER).model, floor_model(ROBOT)):
+    for model in (build(ROBOT, CLUTTER).model, build_floor(ROBOT).model):
         data = mujoco.MjData(model)
         data.qpos[:7] = build(ROBOT, CLUTTER).model.qpos0[:7]
         data.ctrl[:] = (9.0, 9.0, 4.0, 4.0)

@@ -66,7 +66,7 @@ def judge_track(log: History, tick_ns: int, then_ns: int) -> Judged:
         newest(Scan, then_ns),
         newest(Contact, then_ns).touching,
     )
-    return track.reward(step, task), track.cost(step, ROBOT, task)
+    return track.reward(step, ROBOT, task), track.cost(step, ROBOT, task)
 
 
 @dataclass(frozen=True)
