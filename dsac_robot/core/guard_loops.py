@@ -11,7 +11,7 @@ import numpy as np
 
 from dsac_robot.core.compiled import compiled
 from dsac_robot.core.lidar import Mask
-from dsac_robot.core.values import Floats, Floats32, Indices, Twist
+from dsac_robot.core.values import NS, Floats, Floats32, Indices, Twist
 
 GRID_S = 0.02  # time step of a roll-out
 SPACING_M = 0.025  # poses are checked at this spacing of the fastest corner, or at GRID_S where that is coarser
@@ -65,6 +65,19 @@ def beyond(x: float, y: float, eye: Floats, free_m: Floats32) -> float:
         return -math.inf
     gap: float = free_m[int(sector)] - math.sqrt(dx * dx + dy * dy)
     return gap
+
+
+@compiled
+def bridged(free_m: Floats32, valid: Mask, shown: Floats32) -> int:
+    """Write what the beams show to the first sectors; an invalid beam between two valid ones shows what the shorter of
+    them does. How many are valid. # (B,), (B,), (S,)"""
+    count = 0
+    for i in range(len(free_m)):
+        if valid[i]:
+            shown[i], count = free_m[i], count + 1
+        elif 0 < i < len(free_m) - 1 and valid[i - 1] and valid[i + 1]:
+            shown[i] = min(free_m[i - 1], free_m[i + 1])
+    return count
 
 
 @compiled
@@ -252,6 +265,28 @@ def roll_out_poses(
                 count += 1
         counts[k] = count
     return poses, counts
+
+
+@compiled
+def stood_at(
+    now_ns: int, stamp_ns: int, pose: Floats, here: Floats, stamps_ns: Indices, moved: Floats, poses: Floats,
+    unseen_mps: float, dark_mps: float,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """``guard_memory.Known.stood``, and by how much the last of the dated has shrunk: the disc where there is one.
+
+    ``here``, ``moved``: drift and slip, of the newest scan and of what is kept. # (4,), (G, 4) -> (F + 1, 5), (2,)
+    """
+    stood, shrunk = np.empty((len(poses) + 1, 5)), np.zeros(2)
+    for i in range(len(stamps_ns) + 1):
+        age_s = max(now_ns - (stamp_ns if i == 0 else stamps_ns[i - 1]), 0) / NS
+        off = 0.0
+        if i > 0:
+            off = here[0] - moved[i - 1, 0] + slipped(pose[0], pose[1], moved[i - 1, 1:], here[1:])
+        shrunk[0], shrunk[1] = off + unseen_mps * age_s, off + dark_mps * age_s
+        if i <= len(poses):
+            stood[i, :3] = pose if i == 0 else poses[i - 1]
+            stood[i, 3:] = shrunk
+    return stood, shrunk
 
 
 @compiled

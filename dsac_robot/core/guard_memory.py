@@ -11,15 +11,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
 from dsac_robot.core.guard_geometry import Outline, Pose
-from dsac_robot.core.guard_loops import GRAZE_M, beyond_each, placed_returns, scan_shift, swept_seen_free, thinned
+from dsac_robot.core.guard_loops import (
+    GRAZE_M,
+    beyond_each,
+    bridged,
+    placed_returns,
+    scan_shift,
+    stood_at,
+    swept_seen_free,
+    thinned,
+)
 from dsac_robot.core.lidar import free_distance, returns_of
+from dsac_robot.core.memo import by_identity
 from dsac_robot.core.robot import Lidar
-from dsac_robot.core.values import NS, Floats, Floats32, Scan
+from dsac_robot.core.values import Floats, Floats32, Indices, Scan
 
 FRAMES = 12
 FRAME_STEP_M = 0.2
@@ -50,25 +59,19 @@ class Memory:
     points: Floats = field(default_factory=lambda: NO_POINTS)  # (P, 5) odom frame, and their scan's slip
     disc: View | None = None  # its pose, stamp, odometer and slip only
 
-    @cached_property
-    def free_m(self) -> Floats32:
-        """What the key-frames show to be free. # (F, S)"""
-        return np.stack([frame.free_m for frame in self.frames])
-
 
 def read_scan(scan: Scan, lidar: Lidar, pose: Pose, drift_m: float) -> View:
     """The scan as a view. A single invalid beam between two valid ones is bridged: nothing fits between them."""
     free, valid = free_distance(scan.ranges_m, lidar)
     shown = np.full(max(lidar.beams, int(math.tau / lidar.angle_increment_rad) + 1), -np.inf, np.float32)
-    shown[: lidar.beams] = np.where(valid, free, shown[: lidar.beams])
-    gaps = np.flatnonzero(~valid[1:-1]) + 1
-    gaps = gaps[valid[gaps - 1] & valid[gaps + 1]]
-    shown[gaps] = np.minimum(free[gaps - 1], free[gaps + 1])
-    return View(scan.stamp_ns, pose, drift_m, returns_of(free, valid, lidar), shown, int(np.count_nonzero(valid)))
+    count = bridged(free, valid, shown)
+    return View(scan.stamp_ns, pose, drift_m, returns_of(free, valid, lidar), shown, count)
 
 
+@by_identity(4)
 def eye_of(pose: Pose, lidar: Lidar) -> Floats:
-    """Where the lidar of a base at ``pose`` is, at which bearing its first sector begins, how wide one is. # -> (4,)"""
+    """Where the lidar of a base at ``pose`` is, at which bearing its first sector begins, how wide one is. Not to be
+    written to. # -> (4,)"""
     c, s = math.cos(pose[2]), math.sin(pose[2])
     first = pose[2] + lidar.yaw_rad + lidar.angle_min_rad - 0.5 * lidar.angle_increment_rad
     return np.array(
@@ -78,6 +81,29 @@ def eye_of(pose: Pose, lidar: Lidar) -> Floats:
             first,
             lidar.angle_increment_rad,
         ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The key-frames in arrays, and the disc's stamp, drift and slip as the last row where there is one."""
+
+    stamps_ns: Indices  # (G,)
+    moved: Floats  # (G, 4): drift, slip
+    poses: Floats  # (F, 3)
+    eyes: Floats  # (F, 4)
+    free_m: Floats32  # (F, S)
+
+
+@by_identity(2)
+def _kept(frames: tuple[View, ...], disc: View | None, lidar: Lidar) -> _Kept:
+    dated = frames if disc is None else (*frames, disc)
+    return _Kept(
+        np.array([view.stamp_ns for view in dated], np.int64),
+        np.array([(view.drift_m, *view.slip) for view in dated]).reshape(-1, 4),
+        np.array([frame.pose for frame in frames]).reshape(-1, 3),
+        np.array([eye_of(frame.pose, lidar) for frame in frames]).reshape(-1, 4),
+        np.stack([frame.free_m for frame in frames]) if frames else np.zeros((0, 0), np.float32),
     )
 
 
@@ -99,22 +125,15 @@ class Known:
     ) -> Known:
         """``view`` is the newest scan. What was seen shrinks with the odometry's drift and at the speed of obstacles:
         ``unseen_mps`` where the lidar does not look, ``dark_mps`` where it should and its beams say nothing."""
-
-        seen = (view, *memory.frames) if memory.disc is None else (view, *memory.frames, memory.disc)
-        ages_s = np.maximum(now_ns - np.array([frame.stamp_ns for frame in seen]), 0) / NS
-        drifts_m = view.drift_m - np.array([frame.drift_m for frame in seen])
-        x, y, slips = *view.pose[:2], np.array(view.slip) - np.array([frame.slip for frame in seen])
-        slips_m = np.hypot(slips[:, 0] - slips[:, 2] * y, slips[:, 1] + slips[:, 2] * x)
-        shrunk_m = np.column_stack(
-            [drifts_m + slips_m + mps * ages_s for mps in (unseen_mps, max(unseen_mps, dark_mps))]
-        )
-        stood = np.array([(*frame.pose, *less) for frame, less in zip((view, *memory.frames), shrunk_m, strict=False)])
+        kept = _kept(memory.frames, memory.disc, lidar)
+        newest = view.stamp_ns, np.array(view.pose), np.array([view.drift_m, *view.slip])
+        speeds = unseen_mps, max(unseen_mps, dark_mps)
+        stood, shrunk_m = stood_at(now_ns, *newest, kept.stamps_ns, kept.moved, kept.poses, *speeds)
         disc = np.zeros(4)
         if memory.disc is not None:
-            disc[:2], disc[2:] = memory.disc.pose[:2], outline.radius_m + 0.1 - shrunk_m[-1]
-        eyes = np.array([eye_of(frame.pose, lidar) for frame in memory.frames]).reshape(-1, 4)
-        frames_free_m = memory.free_m if memory.frames else view.free_m[None][:0]
-        return cls(eye_of(view.pose, lidar), view.free_m, lidar.beams, stood, eyes, frames_free_m, disc)
+            disc[:2], disc[2:] = memory.disc.pose[:2], outline.radius_m + 0.1 - shrunk_m
+        eye = eye_of(view.pose, lidar)
+        return cls(eye, view.free_m, lidar.beams, stood, kept.eyes, kept.free_m, disc)
 
 
 def seen_free(poses: Floats, base: Pose, known: Known, outline: Outline) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dsac_robot.core.compiled import compiled
 from dsac_robot.core.memo import by_identity
 from dsac_robot.core.robot import Lidar
-from dsac_robot.core.values import Floats, Floats32, Scan
+from dsac_robot.core.values import Floats, Floats32, Indices, Scan
 
 Mask = npt.NDArray[np.bool_]
 
@@ -19,15 +20,74 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
     ``range_min_m`` are too close: 0. NaN and negative ranges are invalid; exactly 0 is as ``zero_means`` says.
     Invalid beams have distance 0. # (B,) float32 -> (B,) float32, (B,) bool
     """
-    ranges = np.asarray(ranges_m, np.float32)
-    with np.errstate(invalid="ignore"):
-        valid = (ranges > 0.0) | (ranges == -np.inf)
-        free = np.where(ranges >= lidar.range_min_m, np.minimum(ranges, np.float32(lidar.range_max_m)), np.float32(0.0))
-    if lidar.zero_means == "no_return":
-        zero = ranges == 0.0
-        free = np.where(zero, np.float32(lidar.range_max_m), free)
-        valid = valid | zero
-    return np.where(valid, free, np.float32(0.0)).astype(np.float32), valid
+    ranges = _as_sent(ranges_m)
+    free, valid = np.empty(len(ranges), np.float32), np.empty(len(ranges), np.bool_)
+    _read(ranges, *_bounds(lidar), lidar.zero_means == "no_return", free, valid)
+    return free, valid
+
+
+def _as_sent(ranges_m: Floats32) -> Floats32:
+    """The ranges as a node receives them: read-only, the one kind of array that the loops are compiled for."""
+    ranges = np.ascontiguousarray(ranges_m, np.float32)
+    if ranges.flags.writeable:
+        ranges = ranges.view()
+        ranges.flags.writeable = False
+    return ranges
+
+
+@by_identity(8)
+def _bounds(lidar: Lidar) -> tuple[np.float32, np.float32]:
+    return np.float32(lidar.range_min_m), np.float32(lidar.range_max_m)
+
+
+@compiled
+def _read(
+    ranges: Floats32, least: np.float32, most: np.float32, zero_is_free: bool, free: Floats32, valid: Mask
+) -> None:
+    for i in range(len(ranges)):
+        here = ranges[i]
+        free[i], valid[i] = np.float32(0.0), here > 0.0 or here == -np.inf
+        if here >= least and valid[i]:
+            free[i] = min(here, most)
+        elif here == 0.0 and zero_is_free:
+            free[i], valid[i] = most, True
+
+
+@compiled
+def _read_sectors(ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, nearest: Floats32) -> int:
+    """The least range of each sector, at most ``most``; how many are NaN or less than ``least``. # (S + 1,), (S,)"""
+    odd = 0
+    for sector in range(len(nearest)):
+        found = most
+        for i in range(starts[sector], starts[sector + 1]):
+            here = ranges[i]
+            odd += not here >= least
+            found = here if here < found else found
+        nearest[sector] = found
+    return odd
+
+
+class Sectors:
+    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied."""
+
+    def __init__(self, lidar: Lidar, sectors: int) -> None:
+        self._lidar = lidar
+        self._starts = np.linspace(0, lidar.beams, sectors + 1).astype(np.intp)
+        least, self._most_m = _bounds(lidar)
+        self._least_m = least if least > 0.0 else np.float32(np.inf)  # a range of 0 is not read as such
+        self(Scan(0, np.ones(lidar.beams, np.float32)))  # compiled before the robot drives
+
+    def __call__(self, scan: Scan) -> Floats32:
+        """Free is what ``free_distance`` says. # -> (sectors,)
+
+        Where no beam is shorter than the lidar's least range, and none is NaN, that is the range up to the greatest.
+        """
+        nearest = np.empty(len(self._starts) - 1, np.float32)
+        if _read_sectors(_as_sent(scan.ranges_m), self._starts, self._least_m, self._most_m, nearest) > 0:
+            free, valid = free_of(scan, self._lidar)
+            np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1], out=nearest)
+            nearest[~np.isfinite(nearest)] = 0.0
+        return nearest
 
 
 @by_identity(8)  # observation, reward and cost of a tick look at the same scan
@@ -52,13 +112,27 @@ def returns_in_base(ranges_m: Floats32, lidar: Lidar) -> Floats:
 def returns_of(free_m: Floats32, valid: Mask, lidar: Lidar, spread_m: float = np.inf) -> Floats:
     """``returns_in_base`` from what ``free_distance`` gives. ``spread_m`` leaves out the returns that are farther away
     than the nearest by more than that. # (B,), (B,) -> (N, 2)"""
-    beams = np.flatnonzero(valid & (free_m < lidar.range_max_m))
-    distance = free_m.take(beams)
-    if len(beams) and spread_m < lidar.range_max_m:
-        near = distance <= distance.min() + spread_m
-        beams, distance = beams[near], distance[near]
-    directions = beam_directions(lidar).take(beams, axis=0)
-    return np.array([lidar.x_m, lidar.y_m]) + directions * distance[:, None].astype(np.float64)
+    points, where = np.empty((len(free_m), 2)), (lidar.x_m, lidar.y_m)
+    spread = np.float32(min(spread_m, lidar.range_max_m))
+    return points[: _place(free_m, valid, _bounds(lidar)[1], spread, beam_directions(lidar), where, points)]
+
+
+@compiled
+def _place(
+    free_m: Floats32, valid: Mask, most: np.float32, spread: np.float32, directions: Floats, where: tuple[float, float],
+    points: Floats,
+) -> int:  # fmt: skip
+    """Write the returns to ``points``; how many they are. # (B,), (B,), (B, 2), (B, 2)"""
+    nearest, count = most, 0
+    for i in range(len(free_m)):
+        if valid[i] and free_m[i] < nearest:
+            nearest = free_m[i]
+    for i in range(len(free_m)):
+        if valid[i] and free_m[i] < most and free_m[i] <= nearest + spread:
+            points[count, 0] = where[0] + directions[i, 0] * free_m[i]
+            points[count, 1] = where[1] + directions[i, 1] * free_m[i]
+            count += 1
+    return count
 
 
 def nearest_m(scan: Scan, lidar: Lidar) -> float:

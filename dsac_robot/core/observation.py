@@ -15,10 +15,10 @@ import numpy as np
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
-from dsac_robot.core.lidar import free_of
+from dsac_robot.core.lidar import Sectors
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.path import path_errors, points_ahead
-from dsac_robot.core.robot import Lidar, Robot
+from dsac_robot.core.robot import Robot
 from dsac_robot.core.values import NS, Command, Floats32, Goal, Odom, Plan, Scan
 
 Observation = dict[str, Floats32]
@@ -81,7 +81,7 @@ class _ScanSectors:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
 
     def __init__(self, robot: Robot, layout: ObservationLayout) -> None:
-        self._pool = Pool(robot.lidar, layout.sectors)
+        self._sectors = Sectors(robot.lidar, layout.sectors)
         self._ages_ns = [k * round(layout.control_period_s * NS) for k in range(layout.frames)]
         self._kept: dict[int, tuple[Scan, Floats32]] = {}  # by identity of the scan: each serves several ticks
 
@@ -93,32 +93,8 @@ class _ScanSectors:
             if found is None or found[0] is not scan:
                 if len(kept) > 2 * len(out):
                     del kept[next(iter(kept))]
-                kept[id(scan)] = found = scan, self._pool(scan)
+                kept[id(scan)] = found = scan, self._sectors(scan)
             out[k] = found[1]
-
-
-class Pool:
-    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied."""
-
-    def __init__(self, lidar: Lidar, sectors: int) -> None:
-        self._lidar = lidar
-        self._first = np.linspace(0, lidar.beams, sectors, endpoint=False).astype(np.intp)  # beam of each sector
-        self._least_m = lidar.range_min_m if lidar.range_min_m > 0.0 else math.inf
-        self._most_m = lidar.range_max_m
-
-    def __call__(self, scan: Scan) -> Floats32:
-        """Free is what ``free_distance`` says. # -> (sectors,)
-
-        Where no beam is shorter than the lidar's least range, and none is NaN, that is the range up to the greatest.
-        """
-        nearest: Floats32 = np.minimum.reduceat(scan.ranges_m, self._first)
-        if nearest.item(nearest.argmin()) >= self._least_m:  # argmin finds a NaN before all else
-            if nearest.item(nearest.argmax()) > self._most_m:
-                np.minimum(nearest, self._most_m, out=nearest)
-            return nearest
-        free, valid = free_of(scan, self._lidar)
-        nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._first)
-        return np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
 def _goal_in_base(history: History, stamp_ns: int, out: Floats32) -> None:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac_robot.core.lidar import free_distance, nearest_m, nearest_returns, returns_of
-from dsac_robot.core.observation import Pool
+from dsac_robot.core.lidar import Sectors, free_distance, nearest_m, nearest_returns, returns_of
 from dsac_robot.core.robot import Lidar, load_robot
 from dsac_robot.core.values import Floats32, Scan
 
@@ -25,6 +24,33 @@ def by_the_rule(ranges: Floats32, lidar: Lidar) -> Floats32:
     return np.array([part[ok].min() if ok.any() else 0.0 for part, ok in parts], np.float32)
 
 
+def read(range_m: np.float32, lidar: Lidar) -> tuple[float, bool]:
+    """REP-117 of one beam: how far it shows free space, and whether it says anything."""
+    if range_m == 0.0:
+        return (lidar.range_max_m, True) if lidar.zero_means == "no_return" else (0.0, False)
+    if np.isnan(range_m) or -np.inf < range_m < 0.0:
+        return 0.0, False
+    if range_m < np.float32(lidar.range_min_m):  # -inf too: something is too near to be measured
+        return 0.0, True
+    return min(range_m, np.float32(lidar.range_max_m)), True
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ranges=st.lists(st.floats(-1.0, 12.0, width=32) | st.sampled_from(SPECIAL), min_size=40, max_size=40),
+    zero_means=st.sampled_from(["invalid", "no_return"]),
+    least=st.sampled_from([0.0, LIDAR.range_min_m]),
+)
+def test_a_beam_says_what_rep_117_says(ranges: list[float], zero_means: str, least: float) -> None:
+    lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
+    values = np.array(ranges, np.float32)
+    kept = values.copy()
+    free, valid = free_distance(values, lidar)
+    assert (free.dtype, valid.dtype) == (np.float32, np.bool_)
+    assert list(zip(free, valid, strict=True)) == [read(value, lidar) for value in values]
+    assert values.tobytes() == kept.tobytes() and values.flags.writeable
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     ranges=st.lists(st.floats(0.0625, 12.0, width=32) | st.sampled_from(SPECIAL), min_size=40, max_size=40),
@@ -37,7 +63,7 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
     lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
     values = np.array(ranges, np.float32)
     kept = values.copy()
-    found = Pool(lidar, SECTORS)(Scan(0, values))
+    found = Sectors(lidar, SECTORS)(Scan(0, values))
     assert found.dtype == np.float32
     assert found.tobytes() == by_the_rule(values, lidar).tobytes()
     assert values.tobytes() == kept.tobytes()  # the scan is not written to
@@ -47,7 +73,7 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
 def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> None:
     values = np.linspace(1.0, 12.0, 40).astype(np.float32)
     values[13] = special
-    assert Pool(LIDAR, SECTORS)(Scan(0, values)).tobytes() == by_the_rule(values, LIDAR).tobytes()
+    assert Sectors(LIDAR, SECTORS)(Scan(0, values)).tobytes() == by_the_rule(values, LIDAR).tobytes()
 
 
 @settings(max_examples=300, deadline=None)

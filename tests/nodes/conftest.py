@@ -171,7 +171,7 @@ class Rig:
             self.until(lambda: len(world.sent) > before[0] and len(world.safety) > before[1], "the guard acts")
 
     def drive(self, seconds: float = 1.0, **step) -> bool:
-        """Steps for so much simulated time; from the start again after a pause of the machine, for which the guard stops.
+        """Steps for so much simulated time; begun anew after a pause of the machine, for which the guard stops.
 
         Returns:
             Whether there was no such pause.
