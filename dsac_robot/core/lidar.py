@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,40 +56,68 @@ def _read(
 
 
 @compiled
-def _read_sectors(ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, nearest: Floats32) -> int:
-    """The least range of each sector, at most ``most``; how many are NaN or less than ``least``. # (S + 1,), (S,)"""
+def _read_sectors(
+    ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, table: Floats32, row: int
+) -> int:
+    """Write the least range of each sector, at most ``most``, to a row; how many ranges are NaN or less than ``least``.
+
+    # (B,), (S + 1,), (R, S)
+    """
     odd = 0
-    for sector in range(len(nearest)):
+    for sector in range(table.shape[1]):
         found = most
         for i in range(starts[sector], starts[sector + 1]):
             here = ranges[i]
             odd += not here >= least
             found = here if here < found else found
-        nearest[sector] = found
+        table[row, sector] = found
     return odd
 
 
-class Sectors:
-    """Least free distance of each sector of beams. A sector with no valid beam is 0: unknown is occupied."""
+@compiled
+def _gather(table: Floats32, rows: Indices, out: Floats32) -> None:
+    for k in range(len(rows)):
+        for sector in range(table.shape[1]):
+            out[k, sector] = table[rows[k], sector]
 
-    def __init__(self, lidar: Lidar, sectors: int) -> None:
+
+class Sectors:
+    """Least free distance of each sector of beams, of several scans. A sector with no valid beam is 0: unknown is
+    occupied. What was read from the last scans is kept: each serves several ticks."""
+
+    def __init__(self, lidar: Lidar, sectors: int, frames: int) -> None:
         self._lidar = lidar
         self._starts = np.linspace(0, lidar.beams, sectors + 1).astype(np.intp)
         least, self._most_m = _bounds(lidar)
         self._least_m = least if least > 0.0 else np.float32(np.inf)  # a range of 0 is not read as such
-        self(Scan(0, np.ones(lidar.beams, np.float32)))  # compiled before the robot drives
+        self._table = np.empty((2 * frames + 2, sectors), np.float32)
+        self._kept: dict[int, tuple[Scan, int]] = {}  # by identity: the scan and its row, the last used one last
+        self._rows = np.zeros(frames, np.intp)
+        ranges = np.ones(lidar.beams, np.float32)
+        for sent in (_as_sent(ranges), ranges):  # compile before the robot drives; simulated scans can be written to
+            self([Scan(0, sent)] * frames, np.empty((frames, sectors), np.float32))
 
-    def __call__(self, scan: Scan) -> Floats32:
-        """Free is what ``free_distance`` says. # -> (sectors,)
+    def __call__(self, scans: Iterable[Scan], out: Floats32) -> None:
+        """Write what each scan shows to be free to a row of ``out``. # (frames, sectors)"""
+        kept, rows = self._kept, self._rows
+        for k, scan in enumerate(scans):
+            key = id(scan)
+            found = kept.pop(key, None)
+            if found is None:
+                row = len(kept) if len(kept) < len(self._table) else kept.pop(next(iter(kept)))[1]
+                self._read(scan, row)
+                found = scan, row
+            kept[key] = found
+            rows[k] = found[1]
+        _gather(self._table, rows, out)
 
-        Where no beam is shorter than the lidar's least range, and none is NaN, that is the range up to the greatest.
-        """
-        nearest = np.empty(len(self._starts) - 1, np.float32)
-        if _read_sectors(_as_sent(scan.ranges_m), self._starts, self._least_m, self._most_m, nearest) > 0:
+    def _read(self, scan: Scan, row: int) -> None:
+        """Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN,
+        that is the range up to the greatest."""
+        if _read_sectors(scan.ranges_m, self._starts, self._least_m, self._most_m, self._table, row) > 0:
             free, valid = free_of(scan, self._lidar)
-            np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1], out=nearest)
-            nearest[~np.isfinite(nearest)] = 0.0
-        return nearest
+            nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1])
+            self._table[row] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
 
 
 @by_identity(8)  # observation, reward and cost of a tick look at the same scan

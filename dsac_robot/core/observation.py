@@ -81,20 +81,12 @@ class _ScanSectors:
     """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
 
     def __init__(self, robot: Robot, layout: ObservationLayout) -> None:
-        self._sectors = Sectors(robot.lidar, layout.sectors)
+        self._sectors = Sectors(robot.lidar, layout.sectors, layout.frames)
         self._ages_ns = [k * round(layout.control_period_s * NS) for k in range(layout.frames)]
-        self._kept: dict[int, tuple[Scan, Floats32]] = {}  # by identity of the scan: each serves several ticks
 
     def __call__(self, history: History, stamp_ns: int, out: Floats32) -> None:
-        newest, kept = history.newest, self._kept
-        for k, age_ns in enumerate(self._ages_ns):
-            scan = newest(Scan, stamp_ns - age_ns)
-            found = kept.get(id(scan))
-            if found is None or found[0] is not scan:
-                if len(kept) > 2 * len(out):
-                    del kept[next(iter(kept))]
-                kept[id(scan)] = found = scan, self._sectors(scan)
-            out[k] = found[1]
+        newest = history.newest
+        self._sectors([newest(Scan, stamp_ns - age_ns) for age_ns in self._ages_ns], out)
 
 
 def _goal_in_base(history: History, stamp_ns: int, out: Floats32) -> None:

@@ -24,6 +24,12 @@ def by_the_rule(ranges: Floats32, lidar: Lidar) -> Floats32:
     return np.array([part[ok].min() if ok.any() else 0.0 for part, ok in parts], np.float32)
 
 
+def sectors_of(scans: list[Scan], lidar: Lidar) -> Floats32:
+    out = np.full((len(scans), SECTORS), np.nan, np.float32)
+    Sectors(lidar, SECTORS, len(scans))(scans, out)
+    return out
+
+
 def read(range_m: np.float32, lidar: Lidar) -> tuple[float, bool]:
     """REP-117 of one beam: how far it shows free space, and whether it says anything."""
     if range_m == 0.0:
@@ -63,9 +69,7 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
     lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
     values = np.array(ranges, np.float32)
     kept = values.copy()
-    found = Sectors(lidar, SECTORS)(Scan(0, values))
-    assert found.dtype == np.float32
-    assert found.tobytes() == by_the_rule(values, lidar).tobytes()
+    assert sectors_of([Scan(0, values)], lidar)[0].tobytes() == by_the_rule(values, lidar).tobytes()
     assert values.tobytes() == kept.tobytes()  # the scan is not written to
 
 
@@ -73,7 +77,18 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
 def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> None:
     values = np.linspace(1.0, 12.0, 40).astype(np.float32)
     values[13] = special
-    assert Sectors(LIDAR, SECTORS)(Scan(0, values)).tobytes() == by_the_rule(values, LIDAR).tobytes()
+    assert sectors_of([Scan(0, values)], LIDAR)[0].tobytes() == by_the_rule(values, LIDAR).tobytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(which=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_what_is_kept_of_a_scan_is_never_that_of_another_one(which: list[tuple[int, int, int]]) -> None:
+    rng = np.random.default_rng(0)
+    scans = [Scan(i, rng.uniform(0.0, 14.0, 40).astype(np.float32)) for i in range(10)]
+    many, out = Sectors(LIDAR, SECTORS, 3), np.empty((3, SECTORS), np.float32)
+    for numbers in which:
+        many([scans[i] for i in numbers], out)
+        assert [row.tobytes() for row in out] == [by_the_rule(scans[i].ranges_m, LIDAR).tobytes() for i in numbers]
 
 
 @settings(max_examples=300, deadline=None)
