@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,29 +56,25 @@ def _read(
 
 
 @compiled
-def _read_sectors(
-    ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, table: Floats32, row: int
-) -> int:
-    """Write the least range of each sector, at most ``most``, to a row; how many ranges are NaN or less than ``least``.
-
-    # (B,), (S + 1,), (R, S)
-    """
+def _fill(
+    ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, table: Floats32, row: int, rows: Indices,
+    out: Floats32,
+) -> int:  # fmt: skip
+    """Write the least range of each sector, at most ``most``, to a row of the table (none if it is negative), and then
+    the ``rows`` to ``out``; how many ranges are NaN or less than ``least``. # (B,), (S + 1,), (R, S), (F,), (F, S)"""
     odd = 0
-    for sector in range(table.shape[1]):
-        found = most
-        for i in range(starts[sector], starts[sector + 1]):
-            here = ranges[i]
-            odd += not here >= least
-            found = here if here < found else found
-        table[row, sector] = found
-    return odd
-
-
-@compiled
-def _gather(table: Floats32, rows: Indices, out: Floats32) -> None:
+    if row >= 0:
+        for sector in range(table.shape[1]):
+            found = most
+            for i in range(starts[sector], starts[sector + 1]):
+                here = ranges[i]
+                odd += not here >= least
+                found = here if here < found else found
+            table[row, sector] = found
     for k in range(len(rows)):
         for sector in range(table.shape[1]):
             out[k, sector] = table[rows[k], sector]
+    return odd
 
 
 class Sectors:
@@ -97,27 +93,28 @@ class Sectors:
         for sent in (_as_sent(ranges), ranges):  # compile before the robot drives; simulated scans can be written to
             self([Scan(0, sent)] * frames, np.empty((frames, sectors), np.float32))
 
-    def __call__(self, scans: Iterable[Scan], out: Floats32) -> None:
-        """Write what each scan shows to be free to a row of ``out``. # (frames, sectors)"""
-        kept, rows = self._kept, self._rows
+    def __call__(self, scans: Sequence[Scan], out: Floats32) -> None:
+        """Write what each scan shows to be free to a row of ``out``. # (frames, sectors)
+
+        Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN,
+        that is the range up to the greatest.
+        """
+        kept, rows, table, unread = self._kept, self._rows, self._table, []
         for k, scan in enumerate(scans):
             key = id(scan)
             found = kept.pop(key, None)
             if found is None:
-                row = len(kept) if len(kept) < len(self._table) else kept.pop(next(iter(kept)))[1]
-                self._read(scan, row)
-                found = scan, row
+                found = scan, len(kept) if len(kept) < len(table) else kept.pop(next(iter(kept)))[1]
+                unread.append(found)
             kept[key] = found
             rows[k] = found[1]
-        _gather(self._table, rows, out)
-
-    def _read(self, scan: Scan, row: int) -> None:
-        """Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN,
-        that is the range up to the greatest."""
-        if _read_sectors(scan.ranges_m, self._starts, self._least_m, self._most_m, self._table, row) > 0:
-            free, valid = free_of(scan, self._lidar)
-            nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1])
-            self._table[row] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+        for new, row in unread or [(scans[0], -1)]:
+            given = new.ranges_m, self._starts, self._least_m, self._most_m, table
+            if _fill(*given, row, rows, out) > 0:
+                free, valid = free_of(new, self._lidar)
+                nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1])
+                table[row] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+                _fill(*given, -1, rows, out)
 
 
 @by_identity(8)  # observation, reward and cost of a tick look at the same scan
