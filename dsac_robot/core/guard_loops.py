@@ -43,9 +43,10 @@ def clearance_at(x: float, y: float, planes: Floats) -> float:
 
 
 @compiled
-def seen_from(x: float, y: float, pose: Floats) -> tuple[float, float]:
-    """Coordinates of a point in the frame at ``pose``: x, y, yaw. # (3,) or longer"""
-    c, s, dx, dy = math.cos(pose[2]), math.sin(pose[2]), x - pose[0], y - pose[1]
+def seen_from(x: float, y: float, pose: Floats, c: float, s: float) -> tuple[float, float]:
+    """Coordinates of a point in the frame at ``pose``: x, y, yaw, of which ``c`` and ``s`` are cosine and sine (they
+    take longer than all the rest). # (3,) or longer"""
+    dx, dy = x - pose[0], y - pose[1]
     return c * dx + s * dy, c * dy - s * dx
 
 
@@ -160,7 +161,7 @@ def scan_shift(
 ) -> tuple[float, float, float]:
     """The shift x, y and the turn about the base at ``pose`` that lay the returns onto what an earlier scan met; zeros
     where they do not tell. Point-to-line (Chen and Medioni 1992), outliers weighted down. # (N, 2), (3,), (4,), (S,)"""
-    shift, fan = np.zeros(3), np.empty((2 * MATCH_SIDE + 1, 2))
+    shift, fan, lines = np.zeros(3), np.empty((2 * MATCH_SIDE + 1, 2)), np.full((len(free_m), 3), np.nan)
     for j in range(len(fan)):
         fan[j, 0], fan[j, 1] = math.cos((j - MATCH_SIDE) * eye[3]), math.sin((j - MATCH_SIDE) * eye[3])
     for rounds_left in range(MATCH_ROUNDS - 1, -1, -1):
@@ -178,10 +179,12 @@ def scan_shift(
             middle = int(sector)
             if abs(free_m[middle] - math.sqrt(x * x + y * y)) > MATCH_M:
                 continue
-            across, along, far = line_through(free_m, middle, fan, most_m)
-            bearing = eye[2] + (middle + 0.5) * eye[3]
-            c, s = math.cos(bearing), math.sin(bearing)
-            n_x, n_y = c * across - s * along, s * across + c * along
+            if np.isnan(lines[middle, 2]):  # of an earlier round, mostly
+                across, along, lines[middle, 2] = line_through(free_m, middle, fan, most_m)
+                bearing = eye[2] + (middle + 0.5) * eye[3]
+                c, s = math.cos(bearing), math.sin(bearing)
+                lines[middle, 0], lines[middle, 1] = c * across - s * along, s * across + c * along
+            n_x, n_y, far = lines[middle, 0], lines[middle, 1], lines[middle, 2]
             off = n_x * x + n_y * y - far
             weight = (n_x * n_x + n_y * n_y) / (1.0 + (off / noise_m) ** 2) ** 2
             row = n_x, n_y, n_y * arm_x - n_x * arm_y
@@ -296,6 +299,7 @@ def swept_seen_free(
 ) -> bool:  # fmt: skip
     """``guard_memory.seen_free``, with the parts of ``Known``."""
     cb, sb = math.cos(base[2]), math.sin(base[2])
+    stood_c, stood_s = np.cos(stood[:, 2]), np.sin(stood[:, 2])
     for m in range(len(poses)):
         c, s = math.cos(poses[m, 2]), math.sin(poses[m, 2])
         for q in range(len(boundary)):
@@ -311,7 +315,7 @@ def swept_seen_free(
             free = math.hypot(x - disc[0], y - disc[1]) < disc[2 + dark]
             for f in range(len(stood)):
                 if not free:
-                    there = seen_from(x, y, stood[f])
+                    there = seen_from(x, y, stood[f], stood_c[f], stood_s[f])
                     free = clearance_at(there[0], there[1], planes) < BODY_M - stood[f, 3 + dark]
             for f in range(len(eyes)):
                 if not free and stood[f + 1, 3 + dark] > stood[f + 1, 3]:
@@ -340,13 +344,14 @@ def near_discs(
     low_x, high_x, low_y, high_y = low_x - reach, high_x + reach, low_y - reach, high_y + reach
     found, count = np.empty((len(returns) + len(remembered), 3)), 0
     c, s = math.cos(view_pose[2]), math.sin(view_pose[2])
+    base_c, base_s = math.cos(base[2]), math.sin(base[2])
     for i in range(len(returns) + len(remembered)):
         if i < len(returns):
             u, v = returns[i, 0], returns[i, 1]
             u, v = view_pose[0] + c * u - s * v, view_pose[1] + s * u + c * v
         else:
             u, v = remembered[i - len(returns), 0], remembered[i - len(returns), 1]
-        x, y = seen_from(u, v, base)
+        x, y = seen_from(u, v, base, base_c, base_s)
         moved = 0.0 if i < len(returns) else slipped(u, v, remembered[i - len(returns), 2:], slip)
         if not (low_x - moved < x < high_x + moved and low_y - moved < y < high_y + moved):
             continue
@@ -365,8 +370,9 @@ def nearest_disc(
     least, short = np.inf, np.inf
     for m in range(count):
         grown = keep + growth * max(poses[m, 3] + age, 0.0)
+        c, s = math.cos(poses[m, 2]), math.sin(poses[m, 2])
         for n in range(len(discs)):
-            x, y = seen_from(discs[n, 0], discs[n, 1], poses[m])
+            x, y = seen_from(discs[n, 0], discs[n, 1], poses[m], c, s)
             clearance = clearance_at(x, y, planes) - discs[n, 2]
             least, short = min(least, clearance), min(short, clearance - grown)
     if len(discs) == 0:
@@ -386,24 +392,26 @@ def keep_clear(
     now; and where it lies inside the outline already, only away from it: along it a base that is pushed or slides
     aside would touch.
     """
+    stop_c, stop_s = np.cos(stop[:, 2]), np.sin(stop[:, 2])
     floors = np.full(len(discs), np.nan)  # how near the stop comes, found when it is needed
     clear = np.ones(len(counts), np.bool_)
     for k in range(len(counts)):
         for m in range(counts[k]):
             moved = growth * max(poses[k, m, 3] + age, 0.0)
             keep = keeps[k] + moved
+            c, s = math.cos(poses[k, m, 2]), math.sin(poses[k, m, 2])
             for n in range(len(discs)):
                 dx, dy, reach = discs[n, 0] - poses[k, m, 0], discs[n, 1] - poses[k, m, 1], radius + discs[n, 2] + keep
                 if dx * dx + dy * dy > reach * reach:
                     continue
-                x, y = seen_from(discs[n, 0], discs[n, 1], poses[k, m])
+                x, y = seen_from(discs[n, 0], discs[n, 1], poses[k, m], c, s)
                 clearance = clearance_at(x, y, planes) - discs[n, 2]
                 if clearance >= keep:
                     continue
                 if np.isnan(floors[n]):
                     floors[n] = np.inf
                     for i in range(len(stop)):
-                        x, y = seen_from(discs[n, 0], discs[n, 1], stop[i])
+                        x, y = seen_from(discs[n, 0], discs[n, 1], stop[i], stop_c[i], stop_s[i])
                         floors[n] = min(floors[n], clearance_at(x, y, planes) - discs[n, 2] - TIE_M)
                 # What moves may have come so far: at rest before it is there.
                 floor = max(floors[n], moved) if growth > 0.0 else floors[n]

@@ -49,7 +49,7 @@ def test_a_point_is_seen_from_a_pose_where_that_pose_would_place_it() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         at, point = pose(rng), rng.uniform(-2.0, 2.0, 2)
-        there = guard_loops.seen_from(*plain.placed(point[None], at)[0], at)
+        there = guard_loops.seen_from(*plain.placed(point[None], at)[0], at, np.cos(at[2]), np.sin(at[2]))
         np.testing.assert_allclose(there, point)
 
 
