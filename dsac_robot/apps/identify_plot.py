@@ -42,7 +42,7 @@ def _say(ax: Any, text: str) -> None:
 
 def _rates(ax: Any, fit: LagFit) -> None:
     channel = fit.channel
-    times, steps = channel.times_s[1:], np.maximum(np.diff(channel.times_s), 1e-9)
+    times, steps = channel.times_s[1:], np.where(channel.usable, np.diff(channel.times_s), np.nan)  # gaps where not
     change = np.abs(np.diff(channel.sent))
     starts = np.arange(channel.sent_s[0], max(channel.sent_s[-1] - WINDOW_S, channel.sent_s[0] + 0.1), 1.0)
     sums = [change[(channel.sent_s[1:] >= s) & (channel.sent_s[1:] < s + WINDOW_S)].sum() for s in starts]

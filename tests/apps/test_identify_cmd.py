@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from dsac_robot.apps.cli import main
+from dsac_robot.apps.identify_plot import _rates
+from dsac_robot.apps.report_style import pyplot
 from dsac_robot.apps.robot_text import Change, change_values
 from dsac_robot.core.action import Ramp
 from dsac_robot.core.files import share_path
@@ -141,17 +143,33 @@ def test_true_values_of_the_simulated_robot_are_recovered_and_written(driven: Dr
         assert [line for line in lines if key in line] == [line for line in after if key in line]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("name", ["jackal", "rosbot_xl", "burger"])
-def test_what_the_file_of_a_shipped_robot_says_holds_for_a_drive_of_that_robot(name: str, seed: int) -> None:
-    robot = load_robot(name)
-    samples, _ = wander(robot, robot, 40.0, seed)
-    recording = Recording(
+def recorded(samples: list[Sample]) -> Recording:
+    return Recording(
         tuple(s for s in samples if isinstance(s, Command)),
         tuple(s for s in samples if isinstance(s, Odom)),
         tuple(s for s in samples if isinstance(s, Imu)),
         tuple(s for s in samples if isinstance(s, Scan)),
     )
+
+
+def test_odometry_that_is_set_anew_is_a_gap_in_the_picture_and_not_a_speed() -> None:
+    samples = wander(NOMINAL, NOMINAL, 20.0)[0]
+    again = [replace(s, x_m=s.x_m - 30.0) if isinstance(s, Odom) and s.stamp_ns > ns(10.0) else s for s in samples]
+    speed = identify(recorded(again), NOMINAL).speed
+    assert speed is not None
+    assert np.abs(speed.channel.moved).max() > 5.0
+    _, ax = pyplot().subplots()
+    _rates(ax, speed)
+    for line in ax.lines:
+        assert np.nanmax(np.abs(line.get_ydata())) < 1.5
+    pyplot().close("all")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", ["jackal", "rosbot_xl", "burger"])
+def test_what_the_file_of_a_shipped_robot_says_holds_for_a_drive_of_that_robot(name: str, seed: int) -> None:
+    robot = load_robot(name)
+    recording = recorded(wander(robot, robot, 40.0, seed)[0])
     found = {finding.key: finding for finding in identify(recording, robot).findings}
     true = {
         "actuation.action_delay_s": robot.actuation.action_delay_s,
