@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -22,13 +20,13 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
     ``range_min_m`` are too close: 0. NaN and negative ranges are invalid; exactly 0 is as ``zero_means`` says.
     Invalid beams have distance 0. # (B,) float32 -> (B,) float32, (B,) bool
     """
-    ranges = _as_sent(ranges_m)
+    ranges = as_sent(ranges_m)
     free, valid = np.empty(len(ranges), np.float32), np.empty(len(ranges), np.bool_)
-    _read(ranges, *_bounds(lidar), lidar.zero_means == "no_return", free, valid)
+    _read(ranges, *bounds_m(lidar), lidar.zero_means == "no_return", free, valid)
     return free, valid
 
 
-def _as_sent(ranges_m: Floats32) -> Floats32:
+def as_sent(ranges_m: Floats32) -> Floats32:
     """The ranges as a node receives them: read-only, the one kind of array that the loops are compiled for."""
     ranges = np.ascontiguousarray(ranges_m, np.float32)
     if ranges.flags.writeable:
@@ -38,7 +36,8 @@ def _as_sent(ranges_m: Floats32) -> Floats32:
 
 
 @by_identity(8)
-def _bounds(lidar: Lidar) -> tuple[np.float32, np.float32]:
+def bounds_m(lidar: Lidar) -> tuple[np.float32, np.float32]:
+    """The lidar's least and greatest range, in the type of the ranges."""
     return np.float32(lidar.range_min_m), np.float32(lidar.range_max_m)
 
 
@@ -56,65 +55,24 @@ def _read(
 
 
 @compiled
-def _fill(
+def fill_sectors(
     ranges: Floats32, starts: Indices, least: np.float32, most: np.float32, table: Floats32, row: int, rows: Indices,
     out: Floats32,
 ) -> int:  # fmt: skip
-    """Write the least range of each sector, at most ``most``, to a row of the table (none if it is negative), and then
-    the ``rows`` to ``out``; how many ranges are NaN or less than ``least``. # (B,), (S + 1,), (R, S), (F,), (F, S)"""
+    """Write the least range of each sector, at most ``most``, to a row of the table, and then the ``rows`` to ``out``;
+    how many ranges are NaN or less than ``least``. # (B,), (S + 1,), (R, S), (F,), (F, S)"""
     odd = 0
-    if row >= 0:
-        for sector in range(table.shape[1]):
-            found = most
-            for i in range(starts[sector], starts[sector + 1]):
-                here = ranges[i]
-                odd += not here >= least
-                found = here if here < found else found
-            table[row, sector] = found
+    for sector in range(table.shape[1]):
+        found = most
+        for i in range(starts[sector], starts[sector + 1]):
+            here = ranges[i]
+            odd += not here >= least
+            found = here if here < found else found
+        table[row, sector] = found
     for k in range(len(rows)):
         for sector in range(table.shape[1]):
             out[k, sector] = table[rows[k], sector]
     return odd
-
-
-class Sectors:
-    """Least free distance of each sector of beams, of several scans. A sector with no valid beam is 0: unknown is
-    occupied. What was read from the last scans is kept: each serves several ticks."""
-
-    def __init__(self, lidar: Lidar, sectors: int, frames: int) -> None:
-        self._lidar = lidar
-        self._starts = np.linspace(0, lidar.beams, sectors + 1).astype(np.intp)
-        least, self._most_m = _bounds(lidar)
-        self._least_m = least if least > 0.0 else np.float32(np.inf)  # a range of 0 is not read as such
-        self._table = np.empty((2 * frames + 2, sectors), np.float32)
-        self._kept: dict[int, tuple[Scan, int]] = {}  # by identity: the scan and its row, the last used one last
-        self._rows = np.zeros(frames, np.intp)
-        ranges = np.ones(lidar.beams, np.float32)
-        for sent in (_as_sent(ranges), ranges):  # compile before the robot drives; simulated scans can be written to
-            self([Scan(0, sent)] * frames, np.empty((frames, sectors), np.float32))
-
-    def __call__(self, scans: Sequence[Scan], out: Floats32) -> None:
-        """Write what each scan shows to be free to a row of ``out``. # (frames, sectors)
-
-        Free is what ``free_distance`` says. Where no beam is shorter than the lidar's least range, and none is NaN,
-        that is the range up to the greatest.
-        """
-        kept, rows, table, unread = self._kept, self._rows, self._table, []
-        for k, scan in enumerate(scans):
-            key = id(scan)
-            found = kept.pop(key, None)
-            if found is None:
-                found = scan, len(kept) if len(kept) < len(table) else kept.pop(next(iter(kept)))[1]
-                unread.append(found)
-            kept[key] = found
-            rows[k] = found[1]
-        for new, row in unread or [(scans[0], -1)]:
-            given = new.ranges_m, self._starts, self._least_m, self._most_m, table
-            if _fill(*given, row, rows, out) > 0:
-                free, valid = free_of(new, self._lidar)
-                nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1])
-                table[row] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
-                _fill(*given, -1, rows, out)
 
 
 @by_identity(8)  # observation, reward and cost of a tick look at the same scan
@@ -141,7 +99,7 @@ def returns_of(free_m: Floats32, valid: Mask, lidar: Lidar, spread_m: float = np
     than the nearest by more than that. # (B,), (B,) -> (N, 2)"""
     points, where = np.empty((len(free_m), 2)), (lidar.x_m, lidar.y_m)
     spread = np.float32(min(spread_m, lidar.range_max_m))
-    return points[: _place(free_m, valid, _bounds(lidar)[1], spread, beam_directions(lidar), where, points)]
+    return points[: _place(free_m, valid, bounds_m(lidar)[1], spread, beam_directions(lidar), where, points)]
 
 
 @compiled

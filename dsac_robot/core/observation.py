@@ -15,7 +15,7 @@ import numpy as np
 
 from dsac_robot.core.history import History
 from dsac_robot.core.kinematics import to_base
-from dsac_robot.core.lidar import Sectors
+from dsac_robot.core.lidar import as_sent, bounds_m, fill_sectors, free_of
 from dsac_robot.core.params import ParameterError
 from dsac_robot.core.path import path_errors, points_ahead
 from dsac_robot.core.robot import Robot
@@ -77,16 +77,53 @@ class Term:
     plan: bool = False  # built from the plan: whoever uses the term follows one
 
 
-class _ScanSectors:
-    """Least free distance of each sector of beams, newest frame first. # (frames, sectors)"""
+class ScanSectors:
+    """Least free distance of each sector of beams, newest frame first. # (frames, sectors)
+
+    A sector with no valid beam is 0: unknown is occupied. What was read from the last scans is kept: each serves
+    several ticks.
+    """
 
     def __init__(self, robot: Robot, layout: ObservationLayout) -> None:
-        self._sectors = Sectors(robot.lidar, layout.sectors, layout.frames)
+        lidar, shape = robot.lidar, (layout.frames, layout.sectors)
+        self._lidar = lidar
         self._ages_ns = [k * round(layout.control_period_s * NS) for k in range(layout.frames)]
+        self._starts = np.linspace(0, lidar.beams, layout.sectors + 1).astype(np.intp)
+        least_m, self._most_m = bounds_m(lidar)
+        self._least_m = least_m if least_m > 0.0 else np.float32(np.inf)  # a range of 0 is not read as such
+        self._kept: dict[int, tuple[Scan, int]] = {}  # by identity: the scan and its row, the last used one last
+        self._table = np.empty((2 * layout.frames + 2, layout.sectors), np.float32)
+        self._rows = np.zeros(layout.frames, np.intp)
+        ranges = np.ones(lidar.beams, np.float32)
+        for sent in (as_sent(ranges), ranges):  # compile before the robot drives; simulated scans can be written to
+            self._read(Scan(0, sent), 0, np.empty(shape, np.float32))
 
     def __call__(self, history: History, stamp_ns: int, out: Floats32) -> None:
-        newest = history.newest
-        self._sectors([newest(Scan, stamp_ns - age_ns) for age_ns in self._ages_ns], out)
+        kept, rows, table, unread = self._kept, self._rows, self._table, None
+        for k, age_ns in enumerate(self._ages_ns):
+            scan = history.newest(Scan, stamp_ns - age_ns)
+            found = kept.pop(id(scan), None)
+            if found is None:
+                if unread is not None:
+                    self._read(*unread, out)
+                row = len(kept) if len(kept) < len(table) else kept.pop(next(iter(kept)))[1]
+                found = unread = scan, row
+            kept[id(scan)] = found
+            rows[k] = found[1]
+        if unread is None:
+            table.take(rows, 0, out)
+        else:
+            self._read(*unread, out)
+
+    def _read(self, scan: Scan, row: int, out: Floats32) -> None:
+        """Read a new scan, and write all rows. Free is what ``free_distance`` says: where no beam is shorter than the
+        lidar's least range, and none is NaN, that is the range up to the greatest."""
+        table, rows = self._table, self._rows
+        if fill_sectors(scan.ranges_m, self._starts, self._least_m, self._most_m, table, row, rows, out) > 0:
+            free, valid = free_of(scan, self._lidar)
+            nearest = np.minimum.reduceat(np.where(valid, free, np.float32(np.inf)), self._starts[:-1])
+            table[row] = np.where(np.isfinite(nearest), nearest, np.float32(0.0))
+            table.take(rows, 0, out)
 
 
 def _goal_in_base(history: History, stamp_ns: int, out: Floats32) -> None:
@@ -118,7 +155,7 @@ def _path_ahead(history: History, stamp_ns: int, out: Floats32) -> None:
 
 
 TERMS: Mapping[str, Term] = {
-    "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), _ScanSectors),
+    "scan_sectors": Term("m", lambda layout: (layout.frames, layout.sectors), ScanSectors),
     "goal_in_base": Term("m", lambda layout: (2,), lambda robot, layout: _goal_in_base),
     "path_errors": Term("m, rad, m/s", lambda layout: (3,), lambda robot, layout: _path_errors, plan=True),
     "path_ahead": Term("m", lambda layout: (len(PATH_AHEAD_S), 2), lambda robot, layout: _path_ahead, plan=True),

@@ -7,12 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsac_robot.core.lidar import Sectors, free_distance, nearest_m, nearest_returns, returns_of
+from dsac_robot.core.history import History
+from dsac_robot.core.lidar import free_distance, nearest_m, nearest_returns, returns_of
+from dsac_robot.core.observation import ObservationLayout, ScanSectors
 from dsac_robot.core.robot import Lidar, load_robot
-from dsac_robot.core.values import Floats32, Scan
+from dsac_robot.core.values import NS, Floats32, Scan
 
 LIDAR = replace(load_robot("jackal").lidar, beams=40)
+ROBOT = replace(load_robot("jackal"), lidar=LIDAR)
 SECTORS = 7
+LAYOUT = ObservationLayout(("scan_sectors",), sectors=SECTORS)
+PERIOD_NS = round(LAYOUT.control_period_s * NS)
 SPECIAL = [0.0, -0.0, -1.0, np.nan, np.inf, -np.inf, LIDAR.range_min_m, LIDAR.range_max_m, 1e-6, 1e9]
 
 
@@ -24,10 +29,11 @@ def by_the_rule(ranges: Floats32, lidar: Lidar) -> Floats32:
     return np.array([part[ok].min() if ok.any() else 0.0 for part, ok in parts], np.float32)
 
 
-def sectors_of(scans: list[Scan], lidar: Lidar) -> Floats32:
-    out = np.full((len(scans), SECTORS), np.nan, np.float32)
-    Sectors(lidar, SECTORS, len(scans))(scans, out)
-    return out
+def sectors_of(scan: Scan, lidar: Lidar) -> Floats32:
+    history, out = History(), np.full((1, SECTORS), np.nan, np.float32)
+    history.add(scan)
+    ScanSectors(replace(ROBOT, lidar=lidar), replace(LAYOUT, frames=1))(history, scan.stamp_ns, out)
+    return out[0]
 
 
 def read(range_m: np.float32, lidar: Lidar) -> tuple[float, bool]:
@@ -69,7 +75,7 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
     lidar = replace(LIDAR, zero_means=zero_means, range_min_m=least)
     values = np.array(ranges, np.float32)
     kept = values.copy()
-    assert sectors_of([Scan(0, values)], lidar)[0].tobytes() == by_the_rule(values, lidar).tobytes()
+    assert sectors_of(Scan(0, values), lidar).tobytes() == by_the_rule(values, lidar).tobytes()
     assert values.tobytes() == kept.tobytes()  # the scan is not written to
 
 
@@ -77,18 +83,22 @@ def test_sectors_are_the_least_free_distances_of_valid_beams(
 def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> None:
     values = np.linspace(1.0, 12.0, 40).astype(np.float32)
     values[13] = special
-    assert sectors_of([Scan(0, values)], LIDAR)[0].tobytes() == by_the_rule(values, LIDAR).tobytes()
+    assert sectors_of(Scan(0, values), LIDAR).tobytes() == by_the_rule(values, LIDAR).tobytes()
 
 
 @settings(max_examples=100, deadline=None)
-@given(which=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
-def test_what_is_kept_of_a_scan_is_never_that_of_another_one(which: list[tuple[int, int, int]]) -> None:
+@given(ticks=st.lists(st.integers(2, 19), min_size=1, max_size=30))
+def test_what_is_kept_of_a_scan_is_never_that_of_another_one(ticks: list[int]) -> None:
     rng = np.random.default_rng(0)
-    scans = [Scan(i, rng.uniform(0.0, 14.0, 40).astype(np.float32)) for i in range(10)]
-    many, out = Sectors(LIDAR, SECTORS, 3), np.empty((3, SECTORS), np.float32)
-    for numbers in which:
-        many([scans[i] for i in numbers], out)
-        assert [row.tobytes() for row in out] == [by_the_rule(scans[i].ranges_m, LIDAR).tobytes() for i in numbers]
+    history = History(horizon_s=10.0)
+    scans = [Scan(i * PERIOD_NS, rng.uniform(0.0, 14.0, 40).astype(np.float32)) for i in range(20)]
+    for scan in scans:
+        history.add(scan)
+    fill, out = ScanSectors(ROBOT, LAYOUT), np.empty((3, SECTORS), np.float32)
+    for tick in ticks:
+        fill(history, tick * PERIOD_NS, out)
+        wanted = [by_the_rule(scans[tick - age].ranges_m, LIDAR).tobytes() for age in range(3)]
+        assert [row.tobytes() for row in out] == wanted
 
 
 @settings(max_examples=300, deadline=None)
