@@ -95,6 +95,7 @@ class ScanSectors:
         self._table = np.empty((2 * layout.frames + 2, layout.sectors), np.float32)
         self._rows = np.zeros(layout.frames, np.intp)
         ranges = np.ones(lidar.beams, np.float32)
+        ranges[0] = np.nan
         for sent in (as_sent(ranges), ranges):  # compile before the robot drives; simulated scans can be written to
             self._read(Scan(0, sent), 0, np.empty(shape, np.float32))
 

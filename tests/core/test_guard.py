@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsac_robot.core import guard_loops
+from dsac_robot.core import guard_loops, lidar
 from dsac_robot.core.guard_geometry import Outline
 from dsac_robot.core.guard_motion import stop_step
 from dsac_robot.core.guard_types import GuardParams
@@ -296,9 +296,9 @@ def test_a_robot_that_dithers_for_long_still_knows_the_way_it_came() -> None:
 
 
 def test_no_loop_is_compiled_while_a_robot_drives() -> None:
-    names = "beyond_each keep_clear near_discs nearest_disc placed_returns roll_out_poses"
-    names += " scan_shift swept_seen_free thinned"
-    loops = [getattr(guard_loops, name) for name in names.split()]
+    names = "beyond_each bridged keep_clear near_discs nearest_disc placed_returns roll_out_poses"
+    names += " scan_shift stood_at swept_seen_free thinned"
+    loops = [lidar._read, lidar._place, *(getattr(guard_loops, name) for name in names.split())]
     for robot in (JACKAL, load_robot("burger")):
         run = Run(wall_ahead(1.0), replace(DYNAMIC, fallback_after_s=0.5), robot, dropout=0.02)
         assert [len(loop.signatures) for loop in loops] == [1] * len(loops)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsac_robot.core import lidar as lidar_module
 from dsac_robot.core.history import History
 from dsac_robot.core.lidar import free_distance, nearest_m, nearest_returns, returns_of
 from dsac_robot.core.observation import ObservationLayout, ScanSectors
@@ -84,6 +85,19 @@ def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> N
     values = np.linspace(1.0, 12.0, 40).astype(np.float32)
     values[13] = special
     assert sectors_of(Scan(0, values), LIDAR).tobytes() == by_the_rule(values, LIDAR).tobytes()
+
+
+def test_no_loop_is_compiled_in_a_tick() -> None:
+    fill = ScanSectors(ROBOT, replace(LAYOUT, frames=1))
+    loops = [lidar_module.fill_sectors, lidar_module._read]
+    before = [len(loop.signatures) for loop in loops]
+    for number, special in enumerate((1.0, np.nan)):
+        for writeable in (True, False):
+            history, values = History(), np.full(40, special, np.float32)
+            values.flags.writeable = writeable
+            history.add(Scan(number, values))
+            fill(history, number, np.empty((1, SECTORS), np.float32))
+    assert [len(loop.signatures) for loop in loops] == before
 
 
 @settings(max_examples=100, deadline=None)
