@@ -47,6 +47,7 @@ EXTRAS = {
         "jsonschema>=4.18",
         "mypy>=1.11",
         "pytest>=9.0",
+        "pytest-rerunfailures>=16.0",
         "pytest-xdist>=3.6",
         "ruff>=0.8",
         "setuptools>=70.1,<80",
