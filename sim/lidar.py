@@ -106,7 +106,8 @@ def measure(lidar: Lidar, distances_m: Floats, rng: np.random.Generator, noise: 
     a beam that dropped out. # (B,) -> (B,) float32"""
     ranges = distances_m + rng.normal(0.0, lidar.noise_std_m, lidar.beams) if noise else distances_m.copy()
     beyond = (distances_m > lidar.range_max_m) | (ranges > lidar.range_max_m)
-    if ranges.min() < lidar.range_min_m or ranges.min() <= 0.0:
+    nearest = ranges.min()
+    if nearest < lidar.range_min_m or nearest <= 0.0:
         ranges[(ranges < lidar.range_min_m) | (ranges <= 0.0)] = -np.inf
     ranges[beyond] = np.inf
     if noise and lidar.dropout > 0.0:

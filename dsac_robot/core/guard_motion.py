@@ -67,7 +67,8 @@ class Rollout:
     @property
     def length_m(self) -> float:
         """Length of the first command's path, along the sampled poses."""
-        return float(np.hypot(np.diff(self.x_m), np.diff(self.y_m)).sum())
+        way = np.diff(self.poses[0, : self.counts[0], :2], axis=0)
+        return float(np.hypot(way[:, 0], way[:, 1]).sum())
 
     def only(self, index: int) -> Rollout:
         """The roll-out of one of the commands."""

@@ -100,9 +100,9 @@ class ScanSectors:
             self._read(Scan(0, sent), 0, np.empty(shape, np.float32))
 
     def __call__(self, history: History, stamp_ns: int, out: Floats32) -> None:
+        scans = [history.newest(Scan, stamp_ns - age_ns) for age_ns in self._ages_ns]  # before anything is kept
         kept, rows, table, unread = self._kept, self._rows, self._table, None
-        for k, age_ns in enumerate(self._ages_ns):
-            scan = history.newest(Scan, stamp_ns - age_ns)
+        for k, scan in enumerate(scans):
             found = kept.pop(id(scan), None)
             if found is None:
                 if unread is not None:
