@@ -79,15 +79,17 @@ def test_what_was_seen_free_shrinks_with_drift_with_slip_and_at_the_obstacles_sp
     newest = replace(view((1.5, 2.0, 0.3), slip=(0.05, -0.02, 0.01)), stamp_ns=now - NS // 10, drift_m=0.5)
     frame = replace(view((0.5, 1.0, 0.1), slip=(0.02, 0.01, -0.02)), stamp_ns=now - 2 * NS, drift_m=0.3)
     disc = replace(frame, pose=(0.2, 0.4, 0.0), stamp_ns=now - 4 * NS, drift_m=0.2, slip=(0.0, 0.03, 0.02))
-    known = Known.of(Memory((frame,), NO_POINTS, disc), newest, now, OUTLINE, LIDAR, 0.05, 0.5)
+    later = replace(view((0.9, 1.4, 0.2)), stamp_ns=now - NS, drift_m=0.45, slip=newest.slip)
+    known = Known.of(Memory((frame, later), NO_POINTS, disc), newest, now, OUTLINE, LIDAR, 0.05, 0.5)
     slips = [
         plain.slipped(np.array([[1.5, 2.0]]), np.array([old.slip]), np.array([newest.slip]))[0] for old in (frame, disc)
     ]
     np.testing.assert_allclose(known.stood[0], [1.5, 2.0, 0.3, 0.005, 0.05])
     np.testing.assert_allclose(known.stood[1], [0.5, 1.0, 0.1, 0.2 + slips[0] + 0.1, 0.2 + slips[0] + 1.0])
+    np.testing.assert_allclose(known.stood[2], [0.9, 1.4, 0.2, 0.05 + 0.05, 0.05 + 0.5])
     less = 0.3 + slips[1] + np.array([0.2, 2.0])
     np.testing.assert_allclose(known.disc, [0.2, 0.4, *(OUTLINE.radius_m + 0.1 - less)])
-    np.testing.assert_allclose(known.eyes, [eye_of(frame.pose, LIDAR)])
+    np.testing.assert_allclose(known.eyes, [eye_of(frame.pose, LIDAR), eye_of(later.pose, LIDAR)])
     np.testing.assert_allclose(known.eye, eye_of(newest.pose, LIDAR))
     early = Known.of(Memory((frame,)), newest, now - 3 * NS, OUTLINE, LIDAR, 0.05, 0.0)  # a clock that went back
     assert early.stood[0, 3] == early.stood[0, 4] == 0.0
