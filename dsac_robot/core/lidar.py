@@ -19,8 +19,12 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
     +inf and anything beyond ``range_max_m`` are no return: free to ``range_max_m``. -inf and ranges between 0 and
     ``range_min_m`` are too close: 0. NaN and negative ranges are invalid; exactly 0 is as ``zero_means`` says.
     Invalid beams have distance 0. # (B,) float32 -> (B,) float32, (B,) bool
+
+    Raises ValueError for another number of ranges than the lidar has beams.
     """
     ranges = as_sent(ranges_m)
+    if ranges.shape != (lidar.beams,):
+        raise ValueError(f"{ranges.shape} ranges; the robot's lidar has {lidar.beams} beams")
     free, valid = np.empty(len(ranges), np.float32), np.empty(len(ranges), np.bool_)
     _read(ranges, *bounds_m(lidar), lidar.zero_means == "no_return", free, valid)
     return free, valid
@@ -60,7 +64,12 @@ def fill_sectors(
     out: Floats32,
 ) -> int:  # fmt: skip
     """Write the least range of each sector, at most ``most``, to a row of the table, and then the ``rows`` to ``out``;
-    how many ranges are NaN or less than ``least``. # (B,), (S + 1,), (R, S), (F,), (F, S)"""
+    how many ranges are NaN or less than ``least``. # (B,), (S + 1,), (R, S), (F,), (F, S)
+
+    Raises ValueError where the sectors do not end with the ranges.
+    """
+    if starts[-1] != len(ranges):
+        raise ValueError("the scan has another number of ranges than the robot's lidar has beams")
     odd = 0
     for sector in range(table.shape[1]):
         found = most

@@ -87,6 +87,14 @@ def test_one_odd_beam_among_good_ones_is_judged_by_the_rule(special: float) -> N
     assert sectors_of(Scan(0, values), LIDAR).tobytes() == by_the_rule(values, LIDAR).tobytes()
 
 
+@pytest.mark.parametrize("beams", [0, 1, 39, 41, 720])
+def test_a_scan_of_another_number_of_beams_is_refused(beams: int) -> None:
+    values = np.ones(beams, np.float32)
+    for refuse in (lambda: sectors_of(Scan(0, values), LIDAR), lambda: free_distance(values, LIDAR)):
+        with pytest.raises(ValueError, match="beams"):
+            refuse()
+
+
 def test_no_loop_is_compiled_in_a_tick() -> None:
     fill = ScanSectors(ROBOT, replace(LAYOUT, frames=1))
     loops = [lidar_module.fill_sectors, lidar_module._read]
