@@ -31,7 +31,7 @@ def free_distance(ranges_m: Floats32, lidar: Lidar) -> tuple[Floats32, Mask]:
 
 
 def as_sent(ranges_m: Floats32) -> Floats32:
-    """The ranges as a node receives them: read-only, the one kind of array that the loops are compiled for."""
+    """The ranges as a node receives them: read-only."""
     ranges = np.ascontiguousarray(ranges_m, np.float32)
     if ranges.flags.writeable:
         ranges = ranges.view()

@@ -18,7 +18,7 @@ from dsac_robot.bundle.write import write_bundle
 from dsac_robot.core.guard_types import Verdict
 from dsac_robot.core.observation import ObservationBuilder, ObservationLayout
 from dsac_robot.core.ood import MonitorSpec, ScoreSpec
-from dsac_robot.core.reasons import OodLevel, Reason
+from dsac_robot.core.reasons import OodLevel
 from dsac_robot.core.robot import load_robot
 from dsac_robot.core.values import NS, Command, Odom, Scan, ns
 from dsac_robot.nodes import topics
@@ -170,19 +170,10 @@ class Rig:
         else:
             self.until(lambda: len(world.sent) > before[0] and len(world.safety) > before[1], "the guard acts")
 
-    def drive(self, seconds: float = 1.0, **step) -> bool:
-        """Steps for so much simulated time; begun anew after a pause of the machine, for which the guard stops.
-
-        Returns:
-            Whether there was no such pause.
-        """
-        steps, paused = round(seconds * NS / STEP_NS), False
-        left = steps
-        while left:
+    def drive(self, seconds: float = 1.0, **step) -> None:
+        """Steps for so much simulated time."""
+        for _ in range(round(seconds * NS / STEP_NS)):
             self.step(**step)
-            late = self.state.decision.reason == Reason.LOOP_OVERRUN
-            paused, left = paused or late, steps if late else left - 1
-        return not paused
 
     @property
     def state(self) -> SafetyState:
